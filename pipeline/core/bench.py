@@ -1,0 +1,88 @@
+"""The benchmark report: what each system measured on this machine, in a file and as a table beside published figures.
+
+A system reports single values and rows ``name -> {column: value}``, also in named groups; each is shown as it is named
+there, so published figures and the plain counterpart, timed in the same run, are columns beside the measured ones.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .environment import versions
+from .store import read_json, write_json
+from .terminal import grid, number
+
+SCHEMA = "bench/1"
+Report = Mapping[str, Any]
+
+
+def processor() -> str:
+    """The processor's name as the system states it, "" where it doesn't."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def run(measures: Mapping[str, Callable[[], Report]], path: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Measure every system in turn and write the report.
+
+    Parameters
+    ----------
+    measures: system name -> function that measures and returns its report.
+    path: the report, JSON of schema ``bench/1``; systems that it has and that are not measured now are kept.
+    say: gets one line a system and its table.
+
+    Raises
+    ------
+    DataError
+        A report at ``path`` that can't be read.
+    """
+    systems = dict(read_json(path).get("systems", {})) if Path(path).exists() else {}
+    report: dict[str, Any] = {}
+    for name, measure in measures.items():
+        say(f"{name}: measuring; leave the machine alone meanwhile")
+        systems[name] = measure()
+        report = {
+            "schema": SCHEMA,
+            "systems": systems,
+            "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+            "software": versions(),
+            "produced": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(path, report)
+        say(table(systems[name]))
+    return report
+
+
+def table(report: Report) -> str:
+    """A system's report as text: rows as a table with a column for every key, in order of appearance; then the rest."""
+    rows = {name: value for name, value in report.items() if _is_row(value)}
+    parts = []
+    for name, value in report.items():
+        if isinstance(value, Mapping) and name not in rows:
+            parts.append(f"{name}\n{table(value)}")
+    if rows:
+        columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+        body = [[name, *(_cell(row.get(column)) for column in columns)] for name, row in rows.items()]
+        parts.append(grid(["", *columns], body))
+    parts += [f"{name}: {_cell(value)}" for name, value in report.items() if not isinstance(value, Mapping)]
+    return "\n".join(parts)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Mapping) and not any(isinstance(item, Mapping) for item in value.values())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    return number(value)

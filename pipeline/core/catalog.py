@@ -1,0 +1,235 @@
+"""The catalogue of data sets: what each is, where it can be had and how its bytes are known.
+
+``config/datasets.yaml`` is read into :class:`Entry` objects. The user's own files join it under names of their own, so
+that everything downstream treats them like any other data set. Which data set and which copy are used is decided in
+:mod:`pipeline.core.choices`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from .config import NAME, Model, validated
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .choices import Choice
+
+CATALOG = Path(__file__).resolve().parents[2] / "config" / "datasets.yaml"
+CACHE = Path("data/raw")
+
+
+class File(Model):
+    """One file of a data set.
+
+    Attributes
+    ----------
+    name: file name in the cache.
+    url: where to fetch it, tried in order.
+    sha256, git_sha1, bytes: how its bytes are known; ``git_sha1`` is the blob id in the authors' git repository.
+    aliases: relative paths under which a data folder may hold it.
+    package_path: path inside the Python package that carries it.
+    alternatives: other forms of the same content; ``reader`` and ``options`` override the entry's for them.
+    """
+
+    name: str
+    url: list[str] = Field(default_factory=list)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    git_sha1: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    bytes: int | None = None
+    aliases: list[str] = Field(default_factory=list)
+    package_path: str | None = None
+    reader: str | None = None
+    options: dict[str, Any] | None = None
+    alternatives: list[File] = Field(default_factory=list)
+
+
+class Entry(Model):
+    """One data set; the fields are explained at the top of ``config/datasets.yaml``."""
+
+    name: str = Field(pattern=NAME)
+    title: str
+    kind: str
+    source: Literal["download", "package", "simulation", "config"]
+    package: str | None = None
+    reader: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    step: str | None = None
+    target: str | None = None
+    borders: Literal["seed", "upstream", "ratio"] = "ratio"
+    units: dict[str, str] = Field(default_factory=dict)
+    licence: str
+    citation: str
+    notes: str = ""
+    files: list[File] = Field(default_factory=list)
+
+    def cached(self, cache: Path = CACHE) -> list[Path]:
+        """Where the files lie in the cache: what the rule ``fetch`` makes."""
+        return [cache / self.name / file.name for file in self.files]
+
+    def form(self, path: Path | str) -> File:
+        """Which of the forms of a one-file data set a path holds: by its name, else by its suffix, else the first."""
+        path, forms = Path(path), [self.files[0], *self.files[0].alternatives]
+        named = [form for form in forms if form.name == path.name]
+        alike = [form for form in forms if Path(form.name).suffix == path.suffix]
+        return [*named, *alike, *forms][0]
+
+    def reading(self, paths: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """Reader and options for these files: an alternative form may need its own."""
+        if len(self.files) != 1 or len(paths) != 1:
+            return self.reader, self.options
+        form = self.form(paths[0])
+        return form.reader or self.reader, self.options if form.options is None else form.options
+
+
+class OwnData(Model):
+    """A user's own file as an entry of the configuration (``data: {my_name: {path: …, target: …}}``)."""
+
+    path: str = Field(description="CSV, Parquet, NetCDF or Zarr")
+    target: str = Field(description="column to forecast")
+    time: str | None = Field(
+        None, description="time column; by default the one named date, datetime, time or timestamp"
+    )
+    time_format: str | None = Field(None, description="strptime format of the time column, e.g. %d/%m/%Y %H:%M")
+    columns: list[str] | None = Field(None, description="channels to keep; default: every numeric column")
+    step: str | None = Field(None, description="time between rows (1h, 15min, 1D); default: the commonest one")
+    max_gap: int = Field(0, ge=0, description="longest run of missing values to fill with the last one seen [rows]")
+    title: str = ""
+    units: dict[str, str] = Field(default_factory=dict)
+    licence: str = "the user's own"
+    kind: str = "forecasting"
+
+    def entry(self, name: str) -> Entry:
+        """The entry that this becomes."""
+        options = self.model_dump(include={"time", "time_format", "columns", "max_gap"}, exclude_none=True)
+        fields = {
+            "name": name,
+            "title": self.title or name,
+            "kind": self.kind,
+            "source": "config",
+            "reader": "table",
+            "options": options,
+            "step": self.step,
+            "target": self.target,
+            "units": self.units,
+            "licence": self.licence,
+            "citation": "the user's own data",
+            "files": [{"name": Path(self.path).name}],
+        }
+        return validated(Entry, fields, f"data.{name}")
+
+
+class Catalog(Mapping[str, Entry]):
+    """Entries by name, and the paths that the user's configuration gives for some of them."""
+
+    def __init__(self, entries: Mapping[str, Entry], user_paths: Mapping[str, Path]):
+        self._entries = dict(entries)
+        self.user_paths = dict(user_paths)
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self._entries:
+            return self._entries[name]
+        close = difflib.get_close_matches(name, self._entries, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(
+            f"There is no data set named {name!r}.{hint} Known: {', '.join(sorted(self._entries))}. Your own file gets "
+            "a name by an entry `data: {<name>: {path: …, target: …}}` in the configuration."
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def names(self, kind: str | None = None) -> list[str]:
+        """Names of the data sets (of one kind), in the order of the catalogue."""
+        return [name for name, entry in self._entries.items() if kind in (None, entry.kind)]
+
+    def describe(self, choice: Choice) -> dict[str, Any]:
+        """What a data stage needs to know besides the files; plain data, the same from run to run."""
+        entry = self[choice.name]
+        reader, options = entry.reading(choice.files)
+        stated = {"title", "licence", "citation", "step", "target", "borders", "units"}
+        return {
+            "name": choice.name,
+            "requested": choice.requested,
+            "source": choice.source,
+            "sha256": choice.sha256,
+            "reader": reader,
+            "options": options,
+            **entry.model_dump(mode="json", include=stated),
+        }
+
+
+def _check(entry: Entry, where: str) -> None:
+    for file in entry.files:
+        if entry.source == "download" and not file.url:
+            raise ConfigError(f"{where}: file {file.name!r} of a download has no url")
+        if entry.source == "package" and not (entry.package and file.package_path):
+            raise ConfigError(f"{where}: a package data set needs `package`, and each file its `package_path`")
+    if entry.source in ("download", "package") and not entry.files:
+        raise ConfigError(f"{where}: a data set with source {entry.source!r} needs files")
+
+
+def load_catalog(
+    path: Path | str = CATALOG, own: Mapping[str, str | OwnData | Mapping[str, Any]] | None = None
+) -> Catalog:
+    """Read and validate the catalogue, and join the user's own data to it.
+
+    Parameters
+    ----------
+    path: the catalogue's YAML file.
+    own: the ``data`` section of the configuration: a catalogue name with the path of the user's copy (a file, or a
+        folder that holds the files), or a new name with a mapping that :class:`OwnData` allows.
+
+    Raises
+    ------
+    ConfigError
+        A malformed entry, or a path for a data set that doesn't exist: the key, its value and what is allowed.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"The catalogue of data sets {path} is missing") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The catalogue of data sets {path} is not valid YAML: {error}") from None
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"The catalogue of data sets {path} must map names to entries, got {type(raw).__name__}")
+    entries = {}
+    for name, fields in raw.items():
+        where = f"{path.name}: {name}"
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{where} must be a mapping, got {fields!r}")
+        entries[name] = validated(Entry, {"name": name, **fields}, where)
+        _check(entries[name], where)
+
+    user_paths = {}
+    for name, value in (own or {}).items():
+        if isinstance(value, str | Path):
+            if name not in entries:
+                Catalog(entries, {})[name]  # raises with the list of names
+            if entries[name].source == "simulation":
+                raise ConfigError(f"data.{name}: a simulated data set has no file to name")
+            user_paths[name] = Path(value)
+            continue
+        if name in entries:
+            raise ConfigError(
+                f"data.{name}: the catalogue already has this name; give a path alone (data: {{{name}: <path>}}) for "
+                "your copy of it, or choose another name for your own data"
+            )
+        data = value if isinstance(value, OwnData) else validated(OwnData, value, f"data.{name}")
+        entries[name] = data.entry(name)
+        user_paths[name] = Path(data.path)
+    return Catalog(entries, user_paths)

@@ -1,0 +1,315 @@
+"""The configuration: base settings, arms and scenarios of a system, merged, validated and handed out leaf by leaf.
+
+A system section of ``config.yaml`` has the same four parts for every system: ``settings`` (every key with its
+default), ``arms`` (named overrides), ``scenarios`` (data, protocol, arms, seeds) and ``tables`` (lists of scenarios
+that are written to one ``results/<system>_<table>.json``). A rule sees only the merged leaf that its stage reads, so
+changing one arm reruns that arm alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigError
+
+NAME = r"^[a-z][a-z0-9_]*$"
+
+
+class Model(BaseModel):
+    """Base of all settings: unknown keys are errors, values are never coerced from another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Primary(Model):
+    """The metric that a scenario is read by."""
+
+    metric: str
+    unit: str
+    better: Literal["lower", "higher"] = "lower"
+
+
+class Scenario(Model):
+    """One block of a results table: data, protocol, arms and baselines."""
+
+    description: str
+    datasets: list[str] = Field(min_length=1, description="preference list: the first that can be had is used")
+    replaceable: bool = Field(True, description="false: stands for its first data set and is never replaced")
+    leaky: bool = Field(False, description="the protocol sees labels that it should not")
+    primary: Primary
+    seeds: list[int] = Field(min_length=1, description="one run each; looped or batched inside one job")
+    arms: list[str] = Field(default_factory=list)
+    baselines: list[str] = Field(default_factory=list)
+    compare: list[tuple[str, str]] = Field(default_factory=list, description="pairs tested against each other")
+    settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the base settings")
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return [tuple(pair) for pair in value] if isinstance(value, list) else value
+
+
+class Arm(Model):
+    """A named variant: overrides of the settings, and the arms whose outputs it needs."""
+
+    needs: list[str] = Field(default_factory=list, description="arms whose results this arm takes as inputs")
+    start_from: str | None = Field(None, description="arm whose trained model this arm goes on with")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ArmSettings(Model):
+    """Base of a system's settings of one arm.
+
+    Attributes
+    ----------
+    TRAINED: groups that an arm must share with the arm it starts from.
+    BASELINES, METRICS: the names that scenarios may use.
+    """
+
+    TRAINED: ClassVar[tuple[str, ...]] = ()
+    BASELINES: ClassVar[tuple[str, ...]] = ()
+    METRICS: ClassVar[tuple[str, ...]] = ()
+
+
+class System(Model):
+    """One system's section of the configuration, before its settings model is applied."""
+
+    settings: dict[str, Any]
+    arms: dict[str, Arm]
+    scenarios: dict[str, Scenario]
+    tables: dict[str, list[str]]
+
+
+class Config(Model):
+    """The whole of ``config.yaml`` but for the systems' own sections."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    strict_data: bool = Field(False, description="a data set that can't be had is an error, not a fall-back")
+    data: dict[str, Any] = Field(default_factory=dict, description="data set -> own file; read by core.catalog")
+    language: Literal["en", "zh"] = Field("en", description="language of figure labels")
+
+
+def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep-merge mappings, later ones win; lists and scalars are replaced whole."""
+    result = copy.deepcopy(dict(base))
+    for override in overrides:
+        for key, value in override.items():
+            if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+                result[key] = merge(result[key], value)
+            else:
+                result[key] = copy.deepcopy(value)
+    return result
+
+
+def _fields(model: Any, path: tuple) -> list[str]:
+    """Names that a model allows at a place inside it; groups nest, and mappings hold models by name."""
+    for part in path:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            field = getattr(model, "model_fields", {}).get(part)
+            model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
+    """Turn pydantic's report into one line a fault: key, value, what is allowed."""
+    lines = []
+    for item in error.errors():
+        path = ".".join([where, *(str(part) for part in item["loc"])])
+        if item["type"] == "extra_forbidden":
+            known = _fields(model, item["loc"][:-1])
+            likely = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+            hint = f"did you mean {likely[0]!r}? " if likely else ""
+            allowed = f"allowed: {', '.join(known)}" if known else "nothing is allowed there"
+            lines.append(f"{path}: unknown key ({hint}{allowed}), value {_short(item['input'])}")
+        elif item["type"] == "value_error":
+            lines.append(f"{path}: {item['ctx']['error']}")
+        else:
+            lines.append(f"{path}: {item['msg']}, value {_short(item['input'])}")
+    return ConfigError("The configuration is wrong:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def validated(model: type[BaseModel], raw: Any, where: str) -> Any:
+    """Validate ``raw`` with ``model``.
+
+    Raises
+    ------
+    ConfigError
+        Naming each wrong key as ``where.path``, its value and what is allowed.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, where, model) from None
+
+
+def _substitute(value: Any, names: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        if value.startswith("{") and value.endswith("}") and value[1:-1] in names:
+            return names[value[1:-1]]
+        for name, replacement in names.items():
+            value = value.replace("{" + name + "}", str(replacement))
+        return value
+    if isinstance(value, Mapping):
+        return {_substitute(key, names): _substitute(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, names) for item in value]
+    return value
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """The value, or an empty mapping for null; anything else is a ``ConfigError``."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must map names to values, got {_short(value)}")
+    return value
+
+
+def unfold(entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Expand entries that carry ``foreach: {name: [values]}`` into one entry a combination.
+
+    ``delayed_{dataset}_h{horizon}`` with ``foreach: {dataset: [etth1], horizon: [1, 12]}`` becomes two entries; a
+    value that is exactly ``"{horizon}"`` keeps its type.
+    """
+    result: dict[str, Any] = {}
+    for name, entry in mapping(entries, where).items():
+        entry = dict(mapping(entry, f"{where}.{name}"))
+        loops = entry.pop("foreach", {})
+        if not isinstance(loops, Mapping) or not all(isinstance(v, list) and v for v in loops.values()):
+            raise ConfigError(f"{where}.{name}.foreach must map names to non-empty lists, got {loops!r}")
+        for values in itertools.product(*loops.values()):
+            names = dict(zip(loops, values, strict=True))
+            key = _substitute(name, names)
+            if not re.fullmatch(NAME, key):
+                raise ConfigError(f"{where}.{key}: a name is made of a-z, 0-9 and _, and begins with a letter")
+            if key in result:
+                raise ConfigError(f"{where}.{key} is defined twice (after expanding foreach of {name!r})")
+            result[key] = _substitute(entry, names)
+    return result
+
+
+class SystemConfig:
+    """A system's validated section: hands out merged leaves to rules.
+
+    Parameters
+    ----------
+    name: system name, the key of its section.
+    raw: the section as read from YAML.
+    model: pydantic model of the merged settings of an arm.
+    """
+
+    def __init__(self, name: str, raw: Mapping[str, Any], model: type[ArmSettings]):
+        raw = dict(mapping(raw, name))
+        for part in ("arms", "scenarios"):
+            raw[part] = unfold(raw.get(part), f"{name}.{part}")
+        self.name = name
+        self.model = model
+        self.section: System = validated(System, raw, name)
+        self._check_settings()
+        self._check_names()
+
+    def _check_settings(self) -> None:
+        """Base, every arm and every scenario by itself, then the arms in their scenarios."""
+        base = self.section.settings
+        validated(self.model, base, f"{self.name}.settings")
+        for part in ("arms", "scenarios"):
+            for name, entry in getattr(self.section, part).items():
+                validated(self.model, merge(base, entry.settings), f"{self.name}.{part}.{name}.settings")
+        for name, scenario in self.section.scenarios.items():
+            where = f"{self.name}.scenarios.{name}"
+            for baseline in scenario.baselines:
+                self._known(baseline, self.model.BASELINES, f"{where}.baselines")
+            self._known(scenario.primary.metric, self.model.METRICS, f"{where}.primary.metric")
+            for arm in scenario.arms:
+                self._known(arm, self.section.arms, where)
+                merged, start = self.settings(name, arm), self.section.arms[arm].start_from
+                if start and start in self.section.arms:
+                    other = self.settings(name, start)
+                    for group in self.model.TRAINED:
+                        if merged[group] != other[group]:
+                            raise ConfigError(
+                                f"{where}: arm {arm!r} starts from {start!r}, but their settings of {group!r} differ, "
+                                f"which the training depends on; make them equal, or drop start_from"
+                            )
+
+    def _check_names(self) -> None:
+        arms = self.section.arms
+        for table in self.section.tables:
+            if not self.table(table):
+                raise ConfigError(f"{self.name}.tables.{table}: no scenario matches {self.section.tables[table]}")
+        for name, arm in arms.items():
+            where = f"{self.name}.arms.{name}"
+            for other in [*arm.needs, *([arm.start_from] if arm.start_from else [])]:
+                self._known(other, arms, where)
+            chain = self._needed(name, [])
+            if name in chain:
+                raise ConfigError(f"{where} needs itself, by way of {', '.join(chain)}")
+        for name, scenario in self.section.scenarios.items():
+            where = f"{self.name}.scenarios.{name}"
+            for arm_name in scenario.arms:
+                for other in arms[arm_name].needs:
+                    if other not in scenario.arms:
+                        raise ConfigError(
+                            f"{where}: arm {arm_name!r} needs {other!r}, which is not among the scenario's arms "
+                            f"({', '.join(scenario.arms)}); add it"
+                        )
+            for pair in scenario.compare:
+                for side in pair:
+                    self._known(side, [*scenario.arms, *scenario.baselines], f"{where}.compare")
+
+    def _needed(self, name: str, seen: list[str]) -> list[str]:
+        """Arms that an arm needs, directly or not."""
+        arm = self.section.arms[name]
+        for other in [*arm.needs, *([arm.start_from] if arm.start_from else [])]:
+            if other in self.section.arms and other not in seen:
+                seen.append(other)
+                self._needed(other, seen)
+        return seen
+
+    @staticmethod
+    def _known(name: str, known: Any, where: str) -> None:
+        if name not in known:
+            raise ConfigError(f"{where}: {name!r} is not defined; known: {', '.join(sorted(known))}")
+
+    def table(self, table: str) -> list[str]:
+        """Scenario names of a table; an entry may be a shell pattern."""
+        names = []
+        for pattern in self.section.tables[table]:
+            if not any(c in pattern for c in "*?["):
+                self._known(pattern, self.section.scenarios, f"{self.name}.tables.{table}")
+            names += [n for n in self.section.scenarios if fnmatch.fnmatchcase(n, pattern) and n not in names]
+        return names
+
+    def scenario(self, name: str) -> Scenario:
+        return self.section.scenarios[name]
+
+    def arm(self, name: str) -> Arm:
+        return self.section.arms[name]
+
+    def settings(self, scenario: str, arm: str | None = None) -> dict[str, Any]:
+        """Merged settings (base, then scenario, then arm) as plain data with all defaults filled in."""
+        where = f"{self.name}.scenarios.{scenario}" + (f" × arms.{arm}" if arm else "") + ": settings"
+        layers = [self.section.scenarios[scenario].settings]
+        if arm:
+            layers.append(self.section.arms[arm].settings)
+        return validated(self.model, merge(self.section.settings, *layers), where).model_dump(mode="json")
+
+    def leaf(self, groups: Iterable[str], scenario: str, arm: str | None = None) -> dict[str, Any]:
+        """The groups of the merged settings that one stage reads: what may rerun it."""
+        merged = self.settings(scenario, arm)
+        return {group: merged[group] for group in groups}

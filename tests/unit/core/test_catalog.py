@@ -1,0 +1,132 @@
+"""The catalogue file, its validation, and the user's own data joining it."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.core.catalog import OwnData, load_catalog
+from pipeline.core.choices import Choice, choose
+from pipeline.core.errors import ConfigError
+
+MINIMAL = """
+demo:
+  title: Demo
+  kind: forecasting
+  source: download
+  reader: table
+  licence: CC0
+  citation: nobody
+  files: [{name: demo.csv, url: [https://example.org/demo.csv]}]
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "datasets.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_catalogue_has_the_sets_of_the_comparison():
+    catalog = load_catalog()
+    assert {"etth1", "etth2", "ettm1", "ettm2", "wth", "exchange_rate", "ecl", "nyc_weather", "regimes"} <= set(catalog)
+    assert {catalog[name].source for name in catalog} == {"download", "package", "simulation"}
+    assert catalog["etth1"].borders == "seed" and catalog["wth"].borders == "ratio"
+
+
+def test_every_file_of_the_shipped_catalogue_can_be_known_by_its_bytes():
+    for entry in load_catalog().values():
+        assert entry.licence and entry.citation and entry.title and entry.target and entry.step
+        for file in entry.files:
+            assert file.sha256 or file.git_sha1, file.name
+            assert all(url.startswith("https://") for url in file.url)
+
+
+def test_digests_are_those_of_the_real_files(data_dir):
+    names = {"etth1": "ETTh1.csv", "ettm1": "ETTm1.parquet", "wth": "WTH.csv", "exchange_rate": "exchange_rate.txt.gz"}
+    catalog = load_catalog()
+    for name, file in names.items():
+        content = (data_dir / "forecasting" / file).read_bytes()
+        (known,) = catalog[name].files
+        assert (known.sha256, known.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+        if known.git_sha1:
+            assert hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == known.git_sha1
+
+
+def test_an_unknown_name_lists_what_exists():
+    with pytest.raises(ConfigError, match=r"no data set named 'eth1'. Did you mean 'etth1'\? Known: ecl, etth1, "):
+        load_catalog()["eth1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "  colour: red\n", r"demo.colour: unknown key"),
+        (MINIMAL.replace("source: download", "source: ftp"), r"demo.source: .*'download'"),
+        (MINIMAL.replace("  licence: CC0\n", ""), "demo.licence: Field required"),
+        (MINIMAL.replace("url: [https://example.org/demo.csv]", ""), "demo.csv' of a download has no url"),
+        (MINIMAL.replace("source: download", "source: package"), "needs `package`"),
+        (MINIMAL.replace("name: demo.csv", "name: demo.csv, sha256: abc"), "sha256: String should match"),
+        (MINIMAL.replace("demo:", "Demo Set:"), "Demo Set.name: String should match"),
+        ("demo: 3\n", "demo must be a mapping"),
+        ("- demo\n", "must map names to entries"),
+        ("demo: [\n", "not valid YAML"),
+    ],
+)
+def test_a_malformed_catalogue_names_the_key(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_catalog(written(tmp_path, text))
+
+
+def test_a_missing_catalogue_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml is missing"):
+        load_catalog(tmp_path / "nowhere.yaml")
+
+
+def test_own_data_become_an_entry_of_their_own(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("date,y\n")
+    catalog = load_catalog(own={"mine": {"path": str(path), "target": "y", "max_gap": 3, "units": {"y": "kW"}}})
+    entry = catalog["mine"]
+    assert (entry.source, entry.reader, entry.target, entry.borders) == ("config", "table", "y", "ratio")
+    assert entry.options == {"max_gap": 3} and "mine" in catalog.names("forecasting")
+    choice = choose(catalog, ["mine", "nyc_weather"], folders=[], cache=tmp_path / "raw")
+    assert (choice.source, choice.files, choice.sha256) == (
+        "config",
+        (str(path),),
+        hashlib.sha256(b"date,y\n").hexdigest(),
+    )
+    assert load_catalog(own={"mine": OwnData(path=str(path), target="y")})["mine"].options == {"max_gap": 0}
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"etth9": "x.csv"}, "no data set named 'etth9'"),
+        ({"etth1": {"path": "x.csv", "target": "OT"}}, "data.etth1: the catalogue already has this name"),
+        ({"mine": {"path": "x.csv"}}, "data.mine.target: Field required"),
+        ({"mine": {"path": "x.csv", "target": "y", "gap": 1}}, "data.mine.gap: unknown key"),
+        ({"My Data": {"path": "x.csv", "target": "y"}}, "data.My Data.name"),
+        ({"regimes": "x.csv"}, "data.regimes: a simulated data set has no file"),
+    ],
+)
+def test_wrong_own_data_name_the_key(own, message):
+    with pytest.raises(ConfigError, match=message):
+        load_catalog(own=own)
+
+
+def test_an_alternative_form_is_read_with_its_own_options():
+    ecl = load_catalog()["ecl"]
+    assert ecl.reading(["x/electricity.txt.gz"]) == ("undated", ecl.options)
+    assert ecl.reading(["somewhere/ECL.csv"]) == ("table", {"time": "date"})
+    assert ecl.reading(["renamed.csv"]) == ("table", {"time": "date"})
+    described = load_catalog().describe(Choice("ecl", "ecl", "config", ("a/ECL.csv",), None, "l"))
+    assert described["reader"] == "table" and described["target"] == "MT_320" and described["step"] == "1h"
+
+
+def test_reading_the_catalogue_imports_nothing_heavy():
+    """A dry run reads it: numpy, pandas, requests and pooch must wait for the job."""
+    script = "import sys; from pipeline.core import catalog, choices; catalog.load_catalog(); print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "pandas", "requests", "pooch", "xarray", "torch", "mlflow"} & set(names)

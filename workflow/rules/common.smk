@@ -1,0 +1,88 @@
+"""What all rule files share: the plan, and the functions that look wildcards up in it."""
+
+from pathlib import Path
+
+import yaml
+
+from pipeline.core.catalog import load_catalog
+from pipeline.core.choices import CACHE
+from pipeline.core.errors import PipelineError
+from pipeline.core.plan import Plan
+from pipeline.registry import SYSTEMS, system as load_system
+from snakemake.exceptions import WorkflowError
+
+
+def make_plan():
+    """The validated plan; a wrong configuration stops here with its message."""
+    light = yaml.safe_load(Path(workflow.source_path("../../config/light.yaml")).read_text())
+    try:
+        return Plan(
+            config,
+            {"results": {}, "results/light": light},
+            {name: load_system(name) for name in SYSTEMS},
+            load_catalog(workflow.source_path("../../config/datasets.yaml"), config.get("data") or {}),
+        )
+    except PipelineError as error:
+        raise WorkflowError(str(error)) from None
+
+
+plan = make_plan()
+
+
+wildcard_constraints:
+    root="results(/light)?",
+    dataset="[a-z][a-z0-9_]*",
+    scenario="[a-z][a-z0-9_]*",
+    arm="[a-z][a-z0-9_]*",
+    table="[a-z][a-z0-9_]*",
+
+
+def mode():
+    """How data sets are decided in this process, see Plan.choice."""
+    if not workflow.is_main_process:
+        return "job"
+    return "dry" if workflow.dryrun else "real"
+
+
+def settings(system, stage):
+    """Params function: the leaf that a stage reads, of an arm or of a scenario."""
+    return lambda wc: plan.leaf(stage, system, wc.root, wc.scenario, getattr(wc, "arm", None))
+
+
+def scenario(system, key):
+    """Params function: one entry of the scenario."""
+    return lambda wc: getattr(plan.system(wc.root, system).scenario(wc.scenario), key)
+
+
+def code(system, stage):
+    """Source files of a stage, as inputs: editing one reruns the stages that import it."""
+    here = Path.cwd()
+    return [path.relative_to(here) if path.is_relative_to(here) else path for path in plan.code(system, stage)]
+
+
+def source(system):
+    """Params function: the data set really used, with licence and digest."""
+    return lambda wc: plan.catalog.describe(plan.choice(system, wc.root, wc.scenario, mode()))
+
+
+def scenario_files(system, name):
+    """Input function: one file of each scenario of a table whose data can be had."""
+
+    def files(wc):
+        had, _ = plan.available(system, wc.root, wc.table, mode())
+        return [f"{wc.root}/{system}/{choice.name}/{scenario}/{name}" for scenario, choice in had.items()]
+
+    return files
+
+
+def unavailable(system):
+    """Params function: scenarios of a table that are left out, with the reason."""
+    return lambda wc: plan.available(system, wc.root, wc.table, mode())[1]
+
+
+def tables(root):
+    return [f"{root}/{name}_ablation.json" for name in SYSTEMS]
+
+
+def figures(root):
+    return [f"{root}/{name}/figures/ablation" for name in SYSTEMS]

@@ -1,0 +1,31 @@
+"""The bridge from Snakemake to the pipeline: the only file that sees the `snakemake` object."""
+
+import sys
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.stages import Job, run
+from pipeline.registry import system
+
+job = snakemake  # noqa: F821
+name, stage = job.rule.split("_", 1)
+params = dict(job.params.items())
+facts = {**params, **dict(job.wildcards.items()), "rule": job.rule, "wildcards": dict(job.wildcards.items())}
+try:
+    run(
+        Job(
+            system=name,
+            stage=stage,
+            inputs=dict(job.input.items()),
+            outputs=dict(job.output.items()),
+            settings=facts.pop("settings"),
+            seeds=list(facts.pop("seeds", [0])),
+            threads=job.threads,
+            device=job.config.get("device", "auto"),
+            facts=facts,
+            log=Path(job.log[0]),
+        ),
+        system(name).STAGES[stage],
+    )
+except PipelineError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
