@@ -27,9 +27,11 @@ rule all:
     input:
         tables("results"),
         figures("results"),
+        analyses("results"),
 
 
 rule light:
     input:
         tables("results/light"),
         figures("results/light"),
+        analyses("results/light"),

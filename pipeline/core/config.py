@@ -51,6 +51,13 @@ class Scenario(Model):
     compare: list[tuple[str, str]] = Field(default_factory=list, description="pairs tested against each other")
     settings: dict[str, Any] = Field(default_factory=dict, description="overrides of the base settings")
 
+    @field_validator("seeds")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if value != sorted(set(value)) or value[0] < 0:
+            raise ValueError(f"seeds must be distinct, ascending and not negative, got {value}")
+        return value
+
     @field_validator("compare", mode="before")
     @classmethod
     def _pairs(cls, value: Any) -> Any:

@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,18 @@ def process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return "alive"
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when the one that started it dies (Linux; elsewhere nothing).
+
+    A workflow that is killed with -9 ends no job, and the next start would find them still writing the same files.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def peak_rss_mb() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class Plan:
         self.stages = {name: module.STAGES for name, module in systems.items()}
         self.catalog = catalog
         self.roots: dict[str, dict[str, SystemConfig]] = {}
-        self._choices: dict[tuple[str, str], Choice] = {}
+        self._choices: dict[tuple[str, str], Choice | DataError] = {}
         for root, overlay in overlays.items():
             merged = merge(config, overlay)
             sections = {name: merged.pop(name, {}) for name in systems}
@@ -69,16 +70,25 @@ class Plan:
         preferences = entry.datasets if entry.replaceable else entry.datasets[:1]
         key = (",".join(preferences), mode)
         if key not in self._choices:
-            self._choices[key] = resolve(
-                self.catalog,
-                preferences,
-                record=RECORD,
-                folders=data_folders(),
-                cache=CACHE,
-                strict=self.config.strict_data,
-                dry=mode == "dry",
-                recorded_only=mode == "job",
-            )
+            try:
+                self._choices[key] = resolve(
+                    self.catalog,
+                    preferences,
+                    record=RECORD,
+                    folders=data_folders(),
+                    cache=CACHE,
+                    strict=self.config.strict_data,
+                    dry=mode == "dry",
+                    recorded_only=mode == "job",
+                )
+                told = self._choices[key].announcement()
+            except DataError as error:
+                self._choices[key] = error  # asked again by each rule that reads the table
+                told = "" if self.config.strict_data else f"data: {error}"
+            if mode == "real" and told:
+                print(told, file=sys.stderr)
+        if isinstance(self._choices[key], DataError):
+            raise self._choices[key]
         return self._choices[key]
 
     def available(self, system: str, root: str, table: str, mode: str) -> tuple[dict[str, Choice], dict[str, str]]:

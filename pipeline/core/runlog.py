@@ -28,6 +28,7 @@ from typing import Any
 from pipeline.core import environment
 from pipeline.core.errors import DataError
 from pipeline.core.progress import Progress
+from pipeline.core.store import digest, write_json
 
 SCHEMA = "run/1"
 SUFFIX = ".run.json"
@@ -75,18 +76,6 @@ def run_sibling(run_path: Path, kind: str) -> Path:
     if not name.endswith(SUFFIX):
         raise ValueError(f"{run_path}: a run file is named <stem>{SUFFIX}")
     return Path(run_path).with_name(f"{name.removesuffix(SUFFIX)}.{kind}")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a directory: of the sorted relative names and digests of its files."""
-    path = Path(path)
-    if path.is_dir():
-        total = hashlib.sha256()
-        for file in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-            total.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
-        return total.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _content_digest(path: Path, plain: str) -> str:
@@ -148,14 +137,6 @@ def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Plain floats; NaN and infinities, which JSON doesn't have, become null."""
     plain = {name: float(value) for name, value in metrics.items()}
     return {name: value if math.isfinite(value) else None for name, value in plain.items()}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all: readers never meet half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
-    os.replace(temporary, path)
 
 
 def _now() -> str:
@@ -234,7 +215,7 @@ class RunLog:
     def _write_running(self, progress: Mapping[str, Any] | None = None) -> None:
         pid = os.getpid()
         process = {"pid": pid, "process_start": environment.process_start(pid)}
-        _write_json(self._running_path, self._record | process | {"progress": progress})
+        write_json(self._running_path, self._record | process | {"progress": progress})
 
     def finish(
         self,
@@ -261,7 +242,7 @@ class RunLog:
             "cost": self._meter.read(),
             "ended": _now(),
         }
-        _write_json(self.run_path, self._record)
+        write_json(self.run_path, self._record)
         checkpoint = self.checkpoint_path().name
         for beside in list(self.run_path.parent.iterdir()):
             if beside.name.startswith(checkpoint):
@@ -284,7 +265,7 @@ class RunLog:
             "cost": self._meter.read(),
             "ended": _now(),
         }
-        _write_json(self._failed_path, self._record)
+        write_json(self._failed_path, self._record)
         self._running_path.unlink(missing_ok=True)
 
     def _close(self) -> None:

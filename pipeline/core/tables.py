@@ -33,6 +33,6 @@ def assemble(job: Job, settings: Any, log: Any) -> Result:
         f"{block['primary']['metric']}/{scenario}/{name}": member["metrics"][block["primary"]["metric"]]["mean"]
         for scenario, block in scenarios.items()
         for name, member in {**block["baselines"], **block["arms"]}.items()
-        if member.get("metrics")
+        if block["primary"]["metric"] in member.get("metrics", {})
     }
     return Result(metrics, tables=("table",))

@@ -11,7 +11,7 @@ Scores on ETTh1 OT (H = 12) and how the settings of the learners were chosen: se
 import numpy as np
 
 from pipeline.core.errors import DataError
-from pipeline.fsnet.experts import AGGREGATE, AGGREGATE_EXOG, RICH, LinearPool, LinearSpec
+from pipeline.fsnet.experts import AGGREGATE, AGGREGATE_EXOG, RICH, LinearPool
 from pipeline.fsnet.features import RAW_LAGS, FeatureBank, season_length
 from pipeline.fsnet.rls import RecursiveLeastSquares
 from pipeline.fsnet.stream import AggregateStream
@@ -85,7 +85,7 @@ def rls_rich(y, season, horizon, exog=None):
 
 
 def weekly_refit(y, season, horizon, exog=None):
-    """Batch ridge regression (scikit-learn), fitted anew every seven seasons (168 rows at least) on all that is known."""
+    """Batch ridge regression (scikit-learn), fitted anew every seven seasons (at least 168 rows) on all known."""
     from sklearn.linear_model import Ridge
 
     y, season, horizon, _ = _checked(y, season, horizon)
@@ -121,7 +121,9 @@ def linear_pool(y, season, horizon, exog=None):
 
 def _stream(y, season, horizon, exog, members):
     y, season, horizon, exog = _checked(y, season, horizon, exog)
-    return AggregateStream(season, horizon, 0 if exog is None else exog.shape[1], members=members).update(y, exog)["forecast"]
+    return AggregateStream(season, horizon, 0 if exog is None else exog.shape[1], members=members).update(y, exog)[
+        "forecast"
+    ]
 
 
 def _needs_exog(name, exog):
@@ -154,7 +156,15 @@ def aggregate_full_exog(y, season, horizon, exog=None):
 BASELINES = {
     f.__name__: f
     for f in (
-        persistence, seasonal_naive, half_drift, weekly_refit, rls, rls_rich,
-        aggregate, aggregate_exog, aggregate_full, aggregate_full_exog,
+        persistence,
+        seasonal_naive,
+        half_drift,
+        weekly_refit,
+        rls,
+        rls_rich,
+        aggregate,
+        aggregate_exog,
+        aggregate_full,
+        aggregate_full_exog,
     )  # fmt: skip
 }

@@ -45,7 +45,8 @@ class Scorer:
         losses = scoring.losses(forecast, target)
         if series.switches is not None:
             first = int(origins[test][0]) + 1  # the row of the first scored forecast
-            switches = [replace(s, row=s.row - first) for s in series.switches if s.row >= first]
+            scored = range(first, first + len(losses))
+            switches = [replace(s, row=s.row - first) for s in series.switches if s.row in scored]
             found = recurrence_scores((forecast - target)[:, 0, 0] * series.sd[self.outputs[0]], switches)
             metrics |= {name: value for name, value in found.items() if name != "mse" and np.isfinite(value)}
         return {"metrics": metrics, "vectors": scoring.vectors(forecast, target), "losses": losses}
@@ -78,9 +79,10 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
     for path, run_path in zip(job.inputs["arms"], job.inputs["runs"], strict=True):
         name, saved, run = Path(path).parent.name, store.read(path), read_run(run_path)
         methods[name] = scorer.all(saved, list(range(len(saved.members))))
-        train = Path(run_path).with_name("train.run.json")
+        weights = run["inputs"].get("weights")  # of this arm, or of the one that it started from
+        train = Path(weights["path"]).with_name("train.run.json") if weights else None
         costs[name] = {
-            "train_s": read_run(train)["cost"]["cpu_s"] if train.exists() else None,
+            "train_s": read_run(train)["cost"]["cpu_s"] if train else None,
             "evaluate_s": run["cost"]["cpu_s"],
             "ms_per_step": run["metrics"].get("ms_per_step"),
             "peak_rss_mb": run["cost"]["peak_rss_mb"],
@@ -89,6 +91,7 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
             "status": "done",
             "settings": run["settings"],
             "seeds": run["seeds"],
+            "parameters": int(run["metrics"].get("parameters_trainable", 0)) or None,  # None: no network of its own
             **{key: run["metrics"][key] for key in run["metrics"] if key.startswith(("parameters", "memory_"))},
         }
     if REFERENCE in methods:
@@ -114,7 +117,8 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
     }
     write_json(job.outputs["scenario"], record)
     metric = entry["primary"]["metric"]
-    flat = {f"{metric}/{name}": float(np.mean(method["metrics"][metric])) for name, method in methods.items()}
+    primary = {name: method["metrics"].get(metric) for name, method in methods.items()}
+    flat = {f"{metric}/{name}": float(np.mean(values)) for name, values in primary.items() if values}
     return Result(flat, tables=("scenario",), dataset=series[0].info)
 
 

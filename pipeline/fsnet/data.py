@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.config import validated
 from ..core.errors import DataError
 from ..core.stages import Job, Result
 from ..core.store import digest
-from .regimes import RegimeSettings, Switch, simulate
+from .regimes import Switch, simulate
 from .series import info
 from .settings import Prepare, Simulation
 
@@ -204,17 +203,7 @@ def simulated(settings: Simulation, source: dict[str, Any], seed: int) -> tuple[
 
     from .grid import Table
 
-    asked = {
-        "steps": settings.steps,
-        "regimes": settings.regimes,
-        "shortest": settings.shortest,
-        "longest": settings.longest,
-        "amplitude": settings.amplitude,
-        "noise_variance": settings.variance,
-        "gradual_share": 1.0 if settings.gradual else 0.0,
-        "gradual_steps": max(settings.gradual, 2),
-    }
-    stream = simulate(validated(RegimeSettings, asked, "fsnet.simulation"), seed)
+    stream = simulate(settings, seed)
     index = pd.date_range("2000-01-01", periods=settings.steps, freq=source["step"])
     frame = pd.DataFrame({source["target"]: stream.series}, index=index)
     note = f"simulated with seed {seed}"

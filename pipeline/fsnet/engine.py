@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.fsnet.adapter import CALIBRATIONS, GradientAverages
 from pipeline.fsnet.memory import initial_slots
-from pipeline.fsnet.model import NetworkSpec, flat_views, initial_parameters, random_stream
+from pipeline.fsnet.model import NetworkSpec, flat_slice, flat_views, initial_parameters, random_stream
 from pipeline.fsnet.remember import follow, remember, verify_recall
 from pipeline.fsnet.tcn import Passes
 
@@ -41,6 +41,7 @@ class LearnSettings:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    head_only: bool = False  # update the read-out alone
 
 
 @dataclass
@@ -183,12 +184,14 @@ class State:
         """One safetensors file; network and seeds as JSON in its header.  Written aside, then moved into place."""
         path = Path(path)
         tensors = {name: tensor.contiguous() for name, tensor in self.named().items()}
-        header = {"format": FORMAT, "spec": json.dumps(self.spec.to_dict()), "seeds": json.dumps(self.seeds)}
+        header = {"format": FORMAT, "spec": self.spec.to_dict(), "seeds": self.seeds}
         if self.replay is not None:
             tensors |= {f"replay/{name}": tensor for name, tensor in self.replay.tensors.items()}
-            header["replay"] = json.dumps(self.replay.shape)
+            header["replay"] = self.replay.shape
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, aside, metadata=header)
+        # One entry: safetensors writes several in an order of chance, and the same state must give the same bytes.
+        metadata = {"state": json.dumps(header)}
+        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, aside, metadata=metadata)
         os.replace(aside, path)
 
 
@@ -199,14 +202,14 @@ def load_state(path: str | Path, device="cpu") -> State:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("state", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: not a readable FSNet state ({error}); it is written by State.save") from error
     if header.get("format") != FORMAT:
         raise DataError(f"{path}: format is {header.get('format')!r}; expected {FORMAT!r}")
-    spec = NetworkSpec.from_dict(json.loads(header["spec"]))
-    state = State(spec, json.loads(header["seeds"]), device, tensors["parameters/input_w"].dtype)
+    spec = NetworkSpec.from_dict(header["spec"])
+    state = State(spec, header["seeds"], device, tensors["parameters/input_w"].dtype)
     mine = state.named()
     missing = sorted(mine.keys() - tensors.keys())
     if missing:
@@ -217,7 +220,7 @@ def load_state(path: str | Path, device="cpu") -> State:
     if "replay" in header:
         from pipeline.fsnet.replay import Replay
 
-        state.replay = Replay(seeds=state.seeds, device=device, **json.loads(header["replay"]))
+        state.replay = Replay(seeds=state.seeds, device=device, **header["replay"])
         for name, tensor in state.replay.tensors.items():
             tensor.copy_(tensors[f"replay/{name}"])
     return state
@@ -361,11 +364,12 @@ def _adamw(state: State, s: LearnSettings) -> None:
     """torch.optim.AdamW(fused=True)'s kernel on the flat buffer: 560,000 entries in one call."""
     step = state.t["adam_step"]
     step += 1
+    updated = flat_slice(state.spec, ("head_w", "head_b"), state.replicas) if s.head_only else slice(None)
     torch._fused_adamw_(
-        [state.flat["parameters"]],
-        [state.gradient],
-        [state.flat["exp_avg"]],
-        [state.flat["exp_avg_sq"]],
+        [state.flat["parameters"][updated]],
+        [state.gradient[updated]],
+        [state.flat["exp_avg"][updated]],
+        [state.flat["exp_avg_sq"][updated]],
         [],
         [step[0]],
         lr=s.lr,

@@ -18,7 +18,7 @@ from .aggregate import combine_with_extra
 from .engine import fork_state, load_state
 from .memory import MemorySettings
 from .online import Learner, Trace, stream
-from .regime_learner import RegimeLearnerSettings, run_stream
+from .regime_learner import run_stream
 from .series import Series, load_realizations
 from .settings import Evaluate, Memory
 from .streaming import Windows
@@ -43,7 +43,7 @@ def deep(job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray
 def ensemble(job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray) -> Trace:
     """Online aggregation of the needed arms' forecasts, seed by seed, with the linear experts' aggregate."""
     linear = store.read(job.inputs["baselines"])
-    base = linear["aggregate_exog" if settings.ensemble.exog else "aggregate"]  # [n, H, O]
+    base = linear[settings.ensemble.base]  # [n, H, O]
     arms = [store.read(path) for path in job.inputs["needs"]]
     clock = time.process_time()
     result = np.empty((len(job.seeds), *base.shape), np.float32)
@@ -61,13 +61,16 @@ def regime(settings: Evaluate, series: list[Series], origins: np.ndarray) -> Tra
     clock = time.process_time()
     forecasts = np.empty((len(series), len(origins), 1, 1), np.float32)
     fired = np.zeros((len(series), len(origins)), np.float32)
+    slots = []
     for index, one in enumerate(series):
-        forecast, info = run_stream(one.labels[:, 0], RegimeLearnerSettings(), settings.regime.memory)
+        forecast, info = run_stream(one.labels[:, 0], settings.regime.learner, settings.regime.memory)
         forecasts[index, :, 0, 0] = forecast[origins + 1]  # forecast[t] is of row t, made at t - 1
         marks = np.zeros(len(one.labels), bool)
         marks[info["firing"]] = True
         fired[index] = marks[origins]
-    return Trace(forecasts, {"fired": fired}, time.process_time() - clock)
+        slots.append(info["slot_scores"][origins])
+    tracks = {"fired": fired} | ({"slots": np.stack(slots).astype(np.float32)} if settings.regime.memory else {})
+    return Trace(forecasts, tracks, time.process_time() - clock)
 
 
 def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
@@ -89,7 +92,7 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
     metrics = {"ms_per_step": 1000 * trace.seconds / trace.forecasts[..., 0, 0].size}
     if "fired" in trace.tracks:
         ratio = trace.tracks.get("read_ratio", np.full((1, 1), np.nan))
-        metrics["memory_firings"] = float(trace.tracks["fired"].sum(axis=1).mean())
+        metrics["memory_firings"] = float(np.nansum(trace.tracks["fired"], axis=1).mean())
         if np.isfinite(ratio).any():
             metrics["memory_read_ratio"] = float(np.nanmean(ratio))
     if "weights" in job.inputs:

@@ -30,6 +30,7 @@ RAW_LAGS = 48
 PROFILE_RATES = (0.05, 0.2)
 VOLATILITY_RATE = 0.05
 PERIODIC_LAGS = (4, 5, 6, 8, 10, 12, 16, 18, 20, 22, 24, 48)
+MAX_EXOG = 12  # more channels than that are averaged in as many groups of neighbours: a step costs their square
 DAY_S = 86_400.0
 
 
@@ -88,7 +89,11 @@ class FeatureBank:
     """
 
     def __init__(self, season, horizon, n_exog=0):
-        self.season, self.horizon, self.n_exog = max(int(season), 1), int(horizon), int(n_exog)
+        self.season, self.horizon = max(int(season), 1), int(horizon)
+        self.n_given = int(n_exog)
+        self.n_exog = min(self.n_given, MAX_EXOG)
+        edges = np.linspace(0, self.n_given, self.n_exog + 1).astype(int)
+        self._groups, self._sizes = edges[:-1], np.diff(edges)
         self.lags = lag_set(self.season, self.horizon)
         s = self.season
         # a periodic AR looks at the last hours and around one and two seasons ago; given in 24ths of a season
@@ -133,7 +138,10 @@ class FeatureBank:
         m = len(y)
         rows = np.asarray(y, float)[:, None]
         if self.n_exog:
-            rows = np.concatenate([rows, np.asarray(exog, float).reshape(m, self.n_exog)], axis=1)
+            exog = np.asarray(exog, float).reshape(m, self.n_given)
+            if self.n_given > self.n_exog:
+                exog = np.add.reduceat(exog, self._groups, axis=1) / self._sizes
+            rows = np.concatenate([rows, exog], axis=1)
         if self.seen == 0:
             self.tail[:] = rows[0]
             self.profiles[:] = rows[0, 0]

@@ -134,7 +134,7 @@ class Scene:
             data += f" ({words('asked for: {}').format(info['requested'])})"
         if len(series.outputs) == 1:
             unit = labels.UNITS.get(series.units[series.target], series.units[series.target])
-            data += f", {series.channels[series.target]} [{unit}]"
+            data += f", {series.channels[series.target]} [{words(unit)}]"
             suffix = "" if unit == "no unit" else f" {unit}"
             scale = words("SD = {}, of the training rows").format(number(float(series.sd[series.target])) + suffix)
         else:

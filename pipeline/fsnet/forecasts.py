@@ -20,7 +20,8 @@ class Forecasts:
     values: [member, origin, horizon, output] z-scored; a member is a seed of an arm, or a baseline.
     origins: [origin] row last seen by each forecast; validation first, then test, without a gap.
     members: seeds (int) or baseline names (str).
-    tracks: name -> [member, origin] series to be drawn beside the errors (memory firings, …).
+    tracks: name -> [member, origin] series to be drawn beside the errors (memory firings, …), and ``slots``
+        [member, origin, slot], the weight of each memory slot.
     attrs: plain data: cost and whatever describes the run.
     """
 
@@ -39,15 +40,18 @@ def write(path: Path, forecasts: Forecasts) -> None:
     import xarray as xr
 
     dims = ("member", "origin", "horizon", "output")
+    members = np.asarray(forecasts.members)
+    if members.dtype.kind == "U":  # fixed-width strings have no Zarr 3 specification
+        members = members.astype(object)
     variables = {
         "forecast": (dims, forecasts.values.astype(np.float32), {"units": "1", "long_name": "z-scored forecast"})
     }
     for name, track in forecasts.tracks.items():
-        variables[name] = (dims[: track.ndim], track)
+        variables[name] = (("member", "origin", "slot")[: track.ndim], track)
     data = xr.Dataset(
         variables,
         coords={
-            "member": ("member", np.asarray(forecasts.members)),
+            "member": ("member", members),
             "origin": ("origin", forecasts.origins.astype(np.int64), {"long_name": "row last seen"}),
             "horizon": ("horizon", np.arange(1, forecasts.values.shape[2] + 1), {"long_name": "rows ahead"}),
         },

@@ -80,6 +80,7 @@ ZH = {
     "SD: standard deviation of the training rows": "SD：训练段标准差",
     "{} channels": "{} 个通道",
     "simulated": "模拟数据",
+    "no unit": "无量纲",
     # kinds
     "arm without memory": "无记忆的模型",
     "arm with memory": "有记忆的模型",
@@ -93,7 +94,7 @@ ZH = {
     "Coverage of 90 % intervals [1]": "90 % 区间覆盖率 [1]",
     "Width of 90 % intervals [SD]": "90 % 区间宽度 [SD]",
     "MAPE of z-scores [%]": "z 分数的 MAPE [%]",
-    "MAPE, z [%]": "MAPE（z）[%]",
+    "MAPE, z [%]": "MAPE (z) [%]",
     "MSE, first 50 after a recurrence [SD²]": "MSE，重现后前 50 步 [SD²]",
     "MSE, first 100 after a recurrence [SD²]": "MSE，重现后前 100 步 [SD²]",
     "MSE, first 100 of a new regime [SD²]": "MSE，新状态前 100 步 [SD²]",

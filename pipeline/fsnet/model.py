@@ -252,6 +252,18 @@ def flat_views(spec: NetworkSpec, flat: torch.Tensor, replicas: int) -> dict[str
     return views
 
 
+def flat_slice(spec: NetworkSpec, names: tuple[str, ...], replicas: int) -> slice:
+    """Where neighbouring parameters stand in a flat buffer."""
+    start = stop = position = 0
+    for slab in spec.slabs:
+        if slab.name == names[0]:
+            start = position
+        position += slab.numel * replicas
+        if slab.name == names[-1]:
+            stop = position
+    return slice(start, stop)
+
+
 def initial_parameters(spec: NetworkSpec, seeds: list[int], device, dtype: torch.dtype) -> torch.Tensor:
     """Flat parameters of every replica; replica r depends on seeds[r] alone.
 

@@ -16,7 +16,31 @@ ANALOGUE_DECAY = 12.0  # rows: the path counts less the older it is
 ANALOGUE_LEVEL = 1.0  # weight of the level beside the path
 ANALOGUE_WARM = 200  # no analogue before this row: persistence
 PHASE_SPREAD = 1 / 12  # of a season: analogues start at about the same time of day
-FOREST_LAGS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 21, 22, 23, 24, 25, 26, 36, 48, 96, 167)  # 24ths of a season
+FOREST_LAGS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    14,
+    16,
+    18,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    36,
+    48,
+    96,
+    167,
+)  # 24ths of a season
 TREES = 60
 TREE_ROWS = 2000  # rows that one tree is grown on
 TREE_LEAF = 5
@@ -39,7 +63,9 @@ class AnalogueExpert:
     def push(self, blocks, labels, first_row):
         """As ``LinearExpert.push``: [m, H] forecasts."""
         h, s = self.horizon, self.season
-        paths = np.concatenate([blocks["lags"][:, self.columns] * self.decay, ANALOGUE_LEVEL * blocks["level"][:, 1:]], axis=1)
+        paths = np.concatenate(
+            [blocks["lags"][:, self.columns] * self.decay, ANALOGUE_LEVEL * blocks["level"][:, 1:]], axis=1
+        )
         m, n = len(paths), len(self.values)
         self.paths = np.concatenate([self.paths, paths])
         self.values = np.concatenate([self.values, labels[h:]])
@@ -174,5 +200,6 @@ class ForestExpert:
         self.inputs = np.array(state["inputs"], np.float32)
         self.values, self.linear = np.array(state["values"], float), np.array(state["linear"], float)
         self.trees = [
-            (fit, count, self._grow(fit, count)[:alive]) for fit, count, alive in np.asarray(state["fits"], int).tolist()
+            (fit, count, self._grow(fit, count)[:alive])
+            for fit, count, alive in np.asarray(state["fits"], int).tolist()
         ]

@@ -45,7 +45,7 @@ class Learner:
 
     def __init__(self, state: State, windows: Windows, online: Online):
         self.state, self.windows, self.online = state, windows, online
-        self.settings = LearnSettings(lr=online.lr, weight_decay=online.weight_decay)
+        self.settings = LearnSettings(lr=online.lr, weight_decay=online.weight_decay, head_only=online.learn == "head")
         if online.replay.size and state.replay is None:
             state.replay = Replay(
                 state.seeds,
@@ -104,22 +104,21 @@ def stream(learner: Learner, origins: np.ndarray, log: Any, checkpoint: Path, fi
     horizon, replicas, total = windows.horizon, len(learner.state.seeds), len(origins)
     trace = Trace(
         np.full((replicas, total, horizon, windows.labels.shape[2]), np.nan, np.float32),
-        {name: np.zeros((replicas, total), np.float32) for name in TRACKS},
+        {name: np.full((replicas, total), np.nan, np.float32) for name in TRACKS},
     )
     start = _resume(learner, trace, checkpoint, fingerprint)
     if start:
         log.resume(start)
-        log.info(f"resumed at step {start} of {total}")
-    squared = np.zeros(replicas)
+    learning = online.learn != "nothing"
     progress = log.progress(total, f"online, {online.feedback}")
     clock = time.process_time()
     for step in range(start, total):
         origin = int(origins[step])
         report = None
-        if online.feedback == "delayed" and not online.frozen and step % online.every == 0:
+        if learning and online.feedback == "delayed" and step % online.every == 0:
             report = learner.learn(origin - horizon)
         forecast = learner.predict(origin)
-        if online.feedback == "immediate" and not online.frozen:
+        if learning and online.feedback == "immediate":
             report = learner.learn(origin)
         trace.forecasts[:, step] = forecast.cpu().numpy()
         if report is not None:
@@ -129,8 +128,8 @@ def stream(learner: Learner, origins: np.ndarray, log: Any, checkpoint: Path, fi
         progress.update(done)
         if done % HISTORY_EVERY == 0:
             known = trace.forecasts[:, done - HISTORY_EVERY : done]
-            squared = _error(windows, known, origins[done - HISTORY_EVERY : done])
-            log.history(done, total, mse=float(squared.mean()))
+            error = _error(windows, known, origins[done - HISTORY_EVERY : done])
+            log.history(done, total, mse=float(error.mean()))
         if done % CHECKPOINT_EVERY == 0 and done < total:
             trace.seconds += time.process_time() - clock
             _save(learner, trace, done, checkpoint, fingerprint)

@@ -44,9 +44,10 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.errors import PipelineError
+
+from .settings import RegimeLearner as Settings
 
 LIVE, CHALLENGER, FIRST_SLOT = 0, 1, 2  # places in the expert arrays
 CLIP = 6.0  # k of the noise estimate
@@ -59,28 +60,6 @@ CLIPPED_MEAN = (
 SNAPSHOTS_KEPT = 64
 NOISE_FLOOR = 1e-8  # a series without noise would end in divisions by zero
 LARGEST = 1e6  # of a series of about unit scale; what is larger is no measurement
-
-
-class RegimeLearnerSettings(BaseModel):
-    """Settings of both arms.  Evidence is in nats, lengths in rows; the series should be of about unit scale."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lags: int = Field(8, ge=1, description="autoregressive lags")
-    day: int = Field(24, ge=1, description="rows in a day: one-hot hours")
-    prior_variance: float = Field(1.0, gt=0, description="prior variance v of a weight")
-    noise_guess: float = Field(0.1, gt=0, description="noise variance assumed before the first row")
-    noise_rate: float = Field(0.002, gt=0, lt=1, description="rate of the running noise variance")
-    warm_up: int = Field(96, ge=1, description="rows before alarms are possible")
-    forgetting: float = Field(0.9995, gt=0, le=1, description="forgetting factor of the live learner")
-    share: float = Field(0.03, gt=0, lt=1, description="fixed share of the mixture")
-    alarm: float = Field(12.0, gt=0, description="evidence that fires the detector [nats]")
-    recall: float = Field(30.0, gt=0, description="evidence that has a slot recalled [nats]")
-    slots: int = Field(12, ge=1, description="capacity of the memory")
-    write_delay: int = Field(10, ge=0, description="a snapshot is at least so much older than the onset [rows]")
-    snapshot_every: int = Field(10, ge=1, description="rows between snapshots")
-    mature: int = Field(96, ge=1, description="rows a learner must have read to be worth a slot")
-    agree: float = Field(5.0, gt=0, description="distance below which slots merge [about 1 in one regime]")
 
 
 def update_rls(
@@ -180,7 +159,7 @@ class Prediction:
 class RegimeLearner:
     """The learner of the module's docstring: `predict` has no side effects, `learn` takes one label."""
 
-    def __init__(self, settings: RegimeLearnerSettings, memory: bool):
+    def __init__(self, settings: Settings, memory: bool):
         self.settings = settings
         self.memory = memory
         size = settings.lags + settings.day  # D
@@ -302,7 +281,7 @@ class RegimeLearner:
                 return
 
 
-def run_stream(y: np.ndarray, settings: RegimeLearnerSettings, memory: bool) -> tuple[np.ndarray, dict]:
+def run_stream(y: np.ndarray, settings: Settings, memory: bool) -> tuple[np.ndarray, dict]:
     """Stream a series through the learner: forecast each row, then learn it.
 
     Args:

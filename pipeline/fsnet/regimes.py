@@ -19,35 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-class RegimeSettings(BaseModel):
-    """What the stream looks like.  Lengths are in steps (hours), variances in squared units of the series."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(12_000, ge=1, description="length of the series [steps]")
-    regimes: int = Field(5, ge=2, le=50, description="number of different regimes")
-    shortest: int = Field(300, ge=1, description="shortest stay in a regime [steps]")
-    longest: int = Field(800, ge=1, description="longest stay in a regime [steps]")
-    noise_variance: float = Field(0.09, gt=0, description="variance of the innovations [squared units]")
-    amplitude: float = Field(1.0, ge=0, description="standard deviation of the daily profile [units]")
-    persistence: float = Field(0.8, ge=0, lt=1, description="bound b of the partial autocorrelations")
-    gradual_share: float = Field(0.0, ge=0, le=1, description="share of the switches that are gradual")
-    gradual_steps: int = Field(100, ge=2, description="length of a gradual switch [steps]")
-    day: int = Field(24, ge=1, description="steps in a day")
-
-    @model_validator(mode="after")
-    def _stays_are_possible(self) -> RegimeSettings:
-        if self.longest < self.shortest:
-            raise ValueError(f"longest ({self.longest}) must not be below shortest ({self.shortest})")
-        if self.gradual_share > 0 and self.gradual_steps > self.shortest:
-            raise ValueError(
-                f"gradual_steps ({self.gradual_steps}) must not exceed shortest ({self.shortest}): "
-                "two switches would overlap"
-            )
-        return self
+from .settings import Simulation
 
 
 @dataclass(frozen=True)
@@ -82,7 +55,7 @@ class RegimeStream:
     noise_variance: float
 
 
-def simulate(settings: RegimeSettings, seed: int) -> RegimeStream:
+def simulate(settings: Simulation, seed: int) -> RegimeStream:
     """Draw a stream; the same settings and seed give the same bits.
 
     The first regime is 0; each next one is drawn evenly from all the others, after a stay drawn evenly from
@@ -115,7 +88,7 @@ def simulate(settings: RegimeSettings, seed: int) -> RegimeStream:
     )
 
 
-def _draw_switches(settings: RegimeSettings, rng: np.random.Generator) -> tuple[Switch, ...]:
+def _draw_switches(settings: Simulation, rng: np.random.Generator) -> tuple[Switch, ...]:
     switches: list[Switch] = []
     row, current, seen = 0, 0, {0}
     while True:
@@ -149,7 +122,7 @@ def _labels(steps: int, switches: tuple[Switch, ...]) -> np.ndarray:
     return regime
 
 
-def _mixture(settings: RegimeSettings, switches: tuple[Switch, ...]) -> np.ndarray:
+def _mixture(settings: Simulation, switches: tuple[Switch, ...]) -> np.ndarray:
     """Weight of each regime at each row, [n, regimes]; rows sum to one."""
     mix = np.eye(settings.regimes)[_labels(settings.steps, switches)]  # [n, regimes]
     for switch in switches:

@@ -9,6 +9,19 @@ from pydantic import Field, model_validator
 from ..core.config import ArmSettings, Model
 from ..core.stages import Stage
 
+BASELINES = (
+    "persistence",
+    "seasonal_naive",
+    "half_drift",
+    "weekly_refit",
+    "rls",
+    "rls_rich",
+    "aggregate",
+    "aggregate_exog",
+    "aggregate_full",
+    "aggregate_full_exog",
+)
+
 
 class Data(Model):
     """How a series is split."""
@@ -26,15 +39,29 @@ class Task(Model):
 
 
 class Simulation(Model):
-    """The recurring-regime stream (read for the data set `regimes` alone)."""
+    """The recurring-regime stream (read for the data set `regimes` alone); lengths in rows."""
 
-    steps: int = Field(12_000, ge=2_000)
-    regimes: int = Field(5, ge=2, le=12)
-    shortest: int = Field(300, ge=60, description="shortest stay in a regime, steps")
-    longest: int = Field(800, ge=60, description="longest stay in a regime, steps")
-    amplitude: float = Field(1.0, gt=0, description="scale of the daily profiles")
-    variance: float = Field(0.09, gt=0, description="innovation variance")
-    gradual: int = Field(0, ge=0, description="steps over which a switch is blended; 0: abrupt")
+    steps: int = Field(12_000, ge=1, description="length of the series [steps]")
+    regimes: int = Field(5, ge=2, le=50, description="number of different regimes")
+    shortest: int = Field(300, ge=1, description="shortest stay in a regime [steps]")
+    longest: int = Field(800, ge=1, description="longest stay in a regime [steps]")
+    noise_variance: float = Field(0.09, gt=0, description="variance of the innovations [squared units]")
+    amplitude: float = Field(1.0, ge=0, description="standard deviation of the daily profile [units]")
+    persistence: float = Field(0.8, ge=0, lt=1, description="bound b of the partial autocorrelations")
+    gradual_share: float = Field(0.0, ge=0, le=1, description="share of the switches that are gradual")
+    gradual_steps: int = Field(100, ge=2, description="length of a gradual switch [steps]")
+    day: int = Field(24, ge=1, description="steps in a day")
+
+    @model_validator(mode="after")
+    def _stays_are_possible(self) -> Simulation:
+        if self.longest < self.shortest:
+            raise ValueError(f"longest ({self.longest}) must not be below shortest ({self.shortest})")
+        if self.gradual_share > 0 and self.gradual_steps > self.shortest:
+            raise ValueError(
+                f"gradual_steps ({self.gradual_steps}) must not exceed shortest ({self.shortest}): "
+                "two switches would overlap"
+            )
+        return self
 
 
 class Memory(Model):
@@ -77,7 +104,7 @@ class Pretrain(Model):
 
     epochs: int = Field(2, ge=0)
     batch: int = Field(8, ge=1)
-    lr: float = Field(1e-4, gt=0, description="halved at every epoch")
+    lr: float = Field(1e-4, gt=0, description="halved at every epoch from the third on")
     weight_decay: float = Field(1e-2, ge=0)
     patience: int = Field(3, ge=1, description="epochs without a better validation loss")
 
@@ -101,21 +128,42 @@ class Online(Model):
     every: int = Field(1, ge=1, description="steps between updates")
     recent: int = Field(1, ge=1, description="newest complete windows in an update")
     replay: Replay = Replay()
-    frozen: bool = Field(False, description="never learn")
+    learn: Literal["all", "head", "nothing"] = Field("all", description="what is updated; head: the read-out alone")
 
 
 class Ensemble(Model):
     """Aggregation of other arms' forecasts with the linear experts."""
 
     kind: Literal["none", "aggregate"] = "none"
-    exog: bool = Field(False, description="the linear experts see the other channels, too")
+    base: str = Field("aggregate_full_exog", description="the baseline that the arms are added to")
 
 
 class RegimeLearner(Model):
-    """The linear learner of the regime stream."""
+    """The linear learner of a stream of about unit scale; evidence in nats, lengths in rows."""
+
+    lags: int = Field(8, ge=1, description="autoregressive lags")
+    day: int = Field(24, ge=1, description="rows in a day: one-hot hours")
+    prior_variance: float = Field(1.0, gt=0, description="prior variance v of a weight")
+    noise_guess: float = Field(0.1, gt=0, description="noise variance assumed before the first row")
+    noise_rate: float = Field(0.002, gt=0, lt=1, description="rate of the running noise variance")
+    warm_up: int = Field(96, ge=1, description="rows before alarms are possible")
+    forgetting: float = Field(0.9995, gt=0, le=1, description="forgetting factor of the live learner")
+    share: float = Field(0.03, gt=0, lt=1, description="fixed share of the mixture")
+    alarm: float = Field(12.0, gt=0, description="evidence that fires the detector [nats]")
+    recall: float = Field(30.0, gt=0, description="evidence that has a slot recalled [nats]")
+    slots: int = Field(12, ge=1, description="capacity of the memory")
+    write_delay: int = Field(10, ge=0, description="a snapshot is at least so much older than the onset [rows]")
+    snapshot_every: int = Field(10, ge=1, description="rows between snapshots")
+    mature: int = Field(96, ge=1, description="rows a learner must have read to be worth a slot")
+    agree: float = Field(5.0, gt=0, description="distance below which slots merge [about 1 in one regime]")
+
+
+class Regime(Model):
+    """An arm of the regime stream."""
 
     kind: Literal["none", "regime"] = "none"
-    memory: bool = False
+    memory: bool = Field(False, description="keep and recall models of past regimes")
+    learner: RegimeLearner = RegimeLearner()
 
 
 class Prepare(Model):
@@ -136,7 +184,7 @@ class Evaluate(Train):
     memory: Memory = Memory()
     online: Online = Online()
     ensemble: Ensemble = Ensemble()
-    regime: RegimeLearner = RegimeLearner()
+    regime: Regime = Regime()
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluate:
@@ -144,6 +192,8 @@ class Evaluate(Train):
             raise ValueError(f"memory.kind {self.memory.kind} needs network.kind adapter, got {self.network.kind}")
         if self.memory.top_k > self.memory.slots:
             raise ValueError(f"memory.top_k {self.memory.top_k} exceeds memory.slots {self.memory.slots}")
+        if self.ensemble.base not in BASELINES:
+            raise ValueError(f"ensemble.base {self.ensemble.base!r} is no baseline; known: {', '.join(BASELINES)}")
         if self.online.feedback == "immediate" and (self.online.every > 1 or self.online.recent > 1):
             raise ValueError("online.feedback immediate learns one window a step: online.every and recent must be 1")
         return self
@@ -153,16 +203,7 @@ class Settings(Evaluate, ArmSettings):
     """All settings of an arm."""
 
     TRAINED: ClassVar[tuple[str, ...]] = tuple(Train.model_fields)
-    BASELINES: ClassVar[tuple[str, ...]] = (
-        "persistence",
-        "seasonal_naive",
-        "half_drift",
-        "weekly_refit",
-        "rls",
-        "rls_rich",
-        "aggregate",
-        "aggregate_exog",
-    )
+    BASELINES: ClassVar[tuple[str, ...]] = BASELINES
     METRICS: ClassVar[tuple[str, ...]] = (
         *("mse", "mae", "rmse", "mape", "mape_z", "smape", "wape", "skill", "coverage90", "width90"),
         *("mse_first50", "mse_first100", "mse_new100"),

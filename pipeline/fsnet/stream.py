@@ -31,7 +31,8 @@ class AggregateStream:
     Raises
     ------
     DataError
-        From ``update``, if rows are not finite or their number of channels is not the declared one.
+        From ``update``, if the number of other channels is not the declared one.  Values must be finite: that is the
+        reader's to check, a NaN would poison all that follows.
     """
 
     def __init__(self, season, horizon, n_exog=0, level=0.9, members="linear"):
@@ -77,7 +78,10 @@ class AggregateStream:
         exog = np.ascontiguousarray(exog, float).reshape(len(y), -1) if n_exog else None
         if n_exog and exog.shape[1] != n_exog:
             raise DataError(f"this stream was started with {n_exog} other channels, {exog.shape[1]} were given")
-        pieces = [self._piece(y[a : a + PIECE], None if exog is None else exog[a : a + PIECE]) for a in range(0, len(y), PIECE)]
+        pieces = [
+            self._piece(y[a : a + PIECE], None if exog is None else exog[a : a + PIECE])
+            for a in range(0, len(y), PIECE)
+        ]
         return {name: np.concatenate([p[i] for p in pieces]) for i, name in enumerate(("forecast", "lower", "upper"))}
 
     def _piece(self, y, exog):

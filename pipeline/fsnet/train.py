@@ -58,7 +58,7 @@ def keep(best: State, state: State, better: torch.Tensor) -> None:
 
 
 def train(job: Job, settings: Train, log: Any) -> Result:
-    """Stage ``train``: AdamW over shuffled training windows, halving the rate at every epoch.
+    """Stage ``train``: AdamW over shuffled training windows, halving the rate from the third epoch on.
 
     Each seed has its own initial weights and its own shuffle; the state with the best validation loss is kept, seed
     by seed. As published (salesforce/fsnet, exp_fsnet.py), but validation has no side effects on the state.
@@ -75,7 +75,7 @@ def train(job: Job, settings: Train, log: Any) -> Result:
     progress = log.progress(plan.epochs * steps, "pre-training")
     best, best_loss, since = state.clone(), validation_loss(state, windows, held_out), 0
     for epoch in range(plan.epochs):
-        learn = LearnSettings(lr=plan.lr * 0.5**epoch, weight_decay=plan.weight_decay)
+        learn = LearnSettings(lr=plan.lr * 0.5 ** max(0, epoch - 1), weight_decay=plan.weight_decay)
         order = np.stack([rng.permutation(origins)[: steps * plan.batch] for rng in shuffles])  # [R, steps*B]
         order = torch.as_tensor(order, device=job.device).unflatten(1, (steps, plan.batch))  # [R, steps, B]
         for step in range(steps):

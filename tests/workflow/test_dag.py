@@ -1,155 +1,165 @@
 """The DAG in dry runs: what is planned, and what a change reruns."""
 
+import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLE = "results/light/fsnet_ablation.json"
+SCENARIOS = ("delayed", "immediate", "regimes")
 
 
-@pytest.fixture
-def workdir(tmp_path):
-    """A copy of the project without results, so that edits of modules and configuration are possible."""
-    for name in ("Snakefile", "config.yaml", "config", "workflow", "pipeline", "profiles", "envs"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, tmp_path / name)
-    (tmp_path / "profiles/default/config.yaml").unlink()  # no tracking of these runs
-    return tmp_path
+def section(project):
+    """FSNet's configuration of `results/light`: the base, and what the light one replaces."""
+    base = yaml.safe_load((project / "config.yaml").read_text())["fsnet"]
+    light = yaml.safe_load((project / "config/light.yaml").read_text())["fsnet"]
+    for name in SCENARIOS:
+        base["scenarios"][name] |= light["scenarios"].get(name, {})
+    return base
 
 
-def snakemake(workdir, *arguments):
-    """Output of a Snakemake call on the copy (its own `pipeline` first on the path)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-        cwd=workdir,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(workdir), "PATH": "/usr/bin:/bin", "HOME": str(workdir)},
-    )
-    return done.returncode, done.stdout + done.stderr
+def of(plan, rule):
+    return {(job.scenario, job.arm) for job in plan if job.rule == rule}
 
 
-def planned(workdir, *arguments):
-    """Rule -> number of jobs that a dry run plans, and the arms that are streamed."""
-    code, text = snakemake(workdir, "-n", *arguments)
+def rules(plan):
+    return {job.rule for job in plan}
+
+
+def test_the_light_run_makes_every_arm_and_trains_only_what_starts_from_nothing(new_project):
+    project = new_project()
+    plan = project.plan("light")
+    fsnet = section(project)
+    arms = {(scenario, arm) for scenario in SCENARIOS for arm in fsnet["scenarios"][scenario]["arms"]}
+    assert of(plan, "fsnet_evaluate") == arms
+    starting = {}
+    for scenario, arm in arms:
+        settings = fsnet["arms"][arm].get("settings", {})
+        if "ensemble" not in settings and "regime" not in settings:
+            starting[scenario, arm] = fsnet["arms"][arm].get("start_from", arm)
+    trained = of(plan, "fsnet_train")
+    assert trained == {(scenario, start) for (scenario, _), start in starting.items()}
+    assert ("delayed", "nomem") in trained and ("delayed", "fsnet_paper") not in trained
+    assert ("regimes", "nomem") in trained  # for fsnet_memory and itself
+    for rule in ("fsnet_prepare", "fsnet_baselines", "fsnet_compare"):
+        assert of(plan, rule) == {(scenario, None) for scenario in SCENARIOS}
+    assert {"fsnet_ablation", "fsnet_plot", "fsnet_analyse", "fetch_nyc_weather"} <= rules(plan)
+    assert not (project / "data").exists(), "a dry run decides nothing about data"
+    assert not (project / "results").exists()
+
+
+def test_the_full_table_is_a_target_of_the_same_snakefile_and_a_dry_run_assumes_the_first_data_set(new_project):
+    project = new_project()
+    code, text = project.call("-n", "results/fsnet_ablation.json", TABLE)
     assert code == 0, text
-    stats = re.search(r"Job stats:\n.*?\n-.*?\n(.*?)\ntotal", text, re.S)
-    counts = {line.split()[0]: int(line.split()[1]) for line in stats.group(1).splitlines()} if stats else {}
-    arms = set(re.findall(r"rule fsnet_evaluate:.*?wildcards: .*?arm=(\w+)", text, re.S))
-    return counts, arms
+    outputs = re.findall(r"^ {4}output: (\S+?),? ", text, re.M)
+    assert {"results/fsnet_ablation.json", TABLE} <= set(outputs)
+    assert "results/fsnet/etth1/delayed/data.zarr" in outputs
+    assert "results/light/fsnet/nyc_weather/delayed/data.zarr" in outputs
+    assert not (project / "data").exists()
 
 
-def touch_all(workdir, target):
-    """Create every output of the target empty, with Snakemake's records, as a finished run leaves them."""
-    code, text = snakemake(workdir, "-n", target)
-    assert code == 0, text
-    script = workdir / "workflow/scripts/run_stage.py"
-    real = script.read_text()
-    script.write_text(
-        "from pathlib import Path\n"
-        "for path in snakemake.output:\n"
-        "    path = Path(path)\n"
-        "    path.parent.mkdir(parents=True, exist_ok=True)\n"
-        "    path.mkdir() if path.suffix == '.zarr' else path.write_text('{}')\n"
-    )
-    code, text = snakemake(workdir, target)
-    script.write_text(real)
-    assert code == 0, text
-
-
-def edit(path, before, after):
-    text = path.read_text()
-    assert before in text
-    path.write_text(text.replace(before, after, 1))
-
-
-def test_the_light_table_plans_every_arm_of_the_configuration(workdir):
-    config = yaml.safe_load((workdir / "config.yaml").read_text())["fsnet"]
-    counts, arms = planned(workdir, TABLE)
-    scenarios = [config["scenarios"][name] for name in config["tables"]["ablation"]]
-    assert counts["fsnet_evaluate"] == sum(len(s["arms"]) for s in scenarios)
-    assert arms == {arm for s in scenarios for arm in s["arms"]}
-    assert counts["fsnet_compare"] == len(scenarios) and counts["fsnet_ablation"] == 1
-
-
-def test_an_arm_added_in_the_configuration_becomes_a_target(workdir):
-    edit(
-        workdir / "config.yaml",
-        "    ogd: {}\n",
-        "    ogd: {}\n    ogd_fast: { settings: { online: { lr: 1.0e-3 } } }\n",
-    )
-    edit(workdir / "config.yaml", "        - ogd\n", "        - ogd\n        - ogd_fast\n")
-    _, arms = planned(workdir, TABLE)
-    assert "ogd_fast" in arms
-
-
-def test_a_start_from_arm_is_not_trained_again(workdir):
-    code, text = snakemake(workdir, "-n", TABLE)
-    trained = set(re.findall(r"rule fsnet_train:.*?wildcards: .*?arm=(\w+)", text, re.S))
-    assert "ogd" in trained and not trained & {"er", "derpp", "fsnet_upstream", "fsnet_paper"}
-
-
-def test_both_roots_are_targets_of_one_snakefile(workdir):
-    for target in ("results/fsnet_ablation.json", TABLE):
-        counts, _ = planned(workdir, target)
-        assert counts["fsnet_ablation"] == 1
+def test_an_arm_added_in_the_configuration_is_trained_streamed_and_compared(new_project, pretended):
+    project = new_project(pretended)
+    project.edit("config.yaml", "    ogd: {}\n", "    ogd: {}\n    wide: { settings: { network: { depth: 9 } } }\n")
+    arms = section(project)["scenarios"]["immediate"]["arms"]
+    project.configure(scenarios={"immediate": {"arms": [*arms, "wide"]}})
+    plan = project.plan(TABLE)
+    assert plan == {
+        ("fsnet_train", "immediate", "wide"),
+        ("fsnet_evaluate", "immediate", "wide"),
+        ("fsnet_compare", "immediate", None),
+        ("fsnet_ablation", None, None),
+    }
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("hidden: 64 #", "hiden: 64 #", r"settings.network.hiden: unknown key"),
+        (
+            "    hidden: 64 #",
+            "    hiden: 64 #",
+            r"fsnet\.settings\.network\.hiden: unknown key .*did you mean 'hidden'",
+        ),
         (
             "    ogd: {}\n",
             "    ogd: { settings: { online: { lr: -1.0 } } }\n",
-            r"online.lr: .*greater than or equal to 0",
+            r"fsnet\.arms\.ogd\.settings\.online\.lr: .*greater than or equal to 0, value -1\.0",
         ),
-        ("datasets: [etth1, nyc_weather]", "datasets: [etth7]", r"etth7"),
-        ("        - ogd\n", "        - odg\n", r"'odg' is not defined; known: .*ogd"),
+        ("datasets: [regimes]", "datasets: [regime]", r"no data set named 'regime'\. Did you mean 'regimes'\?"),
+        ("arms: [regime_nomem,", "arms: [regime_noman,", r"'regime_noman' is not defined; known: .*regime_nomem"),
     ],
+    ids=["misspelt key", "impossible value", "unknown data set", "unknown arm"],
 )
-def test_a_wrong_configuration_is_one_clear_error(workdir, before, after, message):
-    edit(workdir / "config.yaml", before, after)
-    code, text = snakemake(workdir, "-n", TABLE)
-    assert code != 0 and re.search(message, text), text
+def test_a_wrong_configuration_is_one_clear_error(new_project, before, after, message):
+    project = new_project()
+    project.edit("config.yaml", before, after)
+    code, text = project.call("-n", TABLE)
+    assert code == 1 and len(re.findall(message, text)) == 1, text
     assert "Traceback" not in text
 
 
-def test_what_a_change_reruns(workdir):
-    touch_all(workdir, TABLE)
-    assert planned(workdir, TABLE)[0] == {}
-
-    # an arm's own setting: that arm and what needs it
-    original = (workdir / "config.yaml").read_text()
-    edit(
-        workdir / "config.yaml",
-        "er: { start_from: ogd, settings: { online: { replay: { size: 500 } } } }",
-        "er: { start_from: ogd, settings: { online: { replay: { size: 400 } } } }",
-    )
-    counts, arms = planned(workdir, TABLE)
-    assert (
-        arms == {"er"}
-        and counts == {"fsnet_evaluate": 2, "fsnet_compare": 2, "fsnet_ablation": 1, "total": 5}
-        or counts == {"fsnet_evaluate": 2, "fsnet_compare": 2, "fsnet_ablation": 1}
-    )
-    (workdir / "config.yaml").write_text(original)
-
-    # a module: the stages that import it, and what follows from them
-    edit(workdir / "pipeline/fsnet/run_baselines.py", '"""All baselines', '"""All the baselines')
-    counts, arms = planned(workdir, TABLE)
-    assert counts["fsnet_baselines"] == 3 and "fsnet_train" not in counts and arms == {"fsnet_aggregate"}
+def test_nothing_is_to_be_done_after_a_run_nor_after_touching_files_without_a_change(new_project, pretended):
+    project = new_project(pretended)
+    for pattern in (
+        "pipeline/**/*.py",
+        "workflow/**/*.smk",
+        "workflow/scripts/*",
+        "config/*",
+        "*.yaml",
+        "data/raw/**/*",
+    ):
+        for path in project.folder.glob(pattern):
+            os.utime(path)
+    assert project.plan("light") == set()
 
 
-def test_figures_never_retrain(workdir):
-    target = "results/light/fsnet/figures/ablation"
-    touch_all(workdir, target)
-    edit(workdir / "pipeline/fsnet/figures.py", '"""', '"""\n')
-    counts, _ = planned(workdir, target)
-    assert set(counts) == {"fsnet_plot"}
+def test_a_setting_of_an_arm_reruns_that_arm_and_what_needs_it(new_project, pretended):
+    project = new_project(pretended)
+    project.edit("config.yaml", "replay: { size: 500, logits: 0.2 }", "replay: { size: 500, logits: 0.3 }")  # derpp
+    project.edit("config.yaml", "network: { subtract_last: true, zero_head: true }", "network: { subtract_last: true }")
+    assert project.plan("light") == {
+        ("fsnet_evaluate", "delayed", "derpp"),
+        ("fsnet_evaluate", "immediate", "derpp"),
+        ("fsnet_train", "delayed", "tcn_delta"),
+        ("fsnet_evaluate", "delayed", "tcn_delta"),
+        ("fsnet_evaluate", "delayed", "fsnet_aggregate"),
+        ("fsnet_compare", "delayed", None),
+        ("fsnet_compare", "immediate", None),
+        ("fsnet_ablation", None, None),
+        ("fsnet_plot", None, None),
+        ("fsnet_analyse", None, None),
+    }
+
+
+def test_another_seed_reruns_the_arms_but_prepares_only_simulated_data(new_project, pretended):
+    project = new_project(pretended)
+    project.configure(scenarios={"delayed": {"seeds": [0, 1, 2]}, "regimes": {"seeds": [100, 101, 102]}})
+    plan = project.plan(TABLE)
+    arms = section(project)["scenarios"]
+    expected = {(scenario, arm) for scenario in ("delayed", "regimes") for arm in arms[scenario]["arms"]}
+    assert of(plan, "fsnet_evaluate") == expected
+    assert {arm for scenario, arm in of(plan, "fsnet_train") if scenario == "delayed"} >= {"ogd", "nomem", "tcn_delta"}
+    assert of(plan, "fsnet_prepare") == {("regimes", None)}
+    assert of(plan, "fsnet_baselines") == {("regimes", None)}
+    assert "immediate" not in {job.scenario for job in plan}
+
+
+@pytest.mark.parametrize(
+    ("module", "rerun"),
+    [
+        ("fsnet/compare.py", {"compare", "ablation", "plot", "analyse"}),
+        ("fsnet/engine.py", {"train", "evaluate", "compare", "ablation", "plot", "analyse"}),
+        ("fsnet/run_baselines.py", {"baselines", "evaluate", "compare", "ablation", "plot", "analyse"}),
+        ("fsnet/figures.py", {"plot"}),
+    ],
+)
+def test_editing_a_module_reruns_the_stages_that_import_it_and_nothing_else(new_project, pretended, module, rerun):
+    project = new_project(pretended)
+    with (project / "pipeline" / module).open("a") as file:
+        file.write("\n# edited\n")
+    plan = project.plan("light")
+    assert rules(plan) == {f"fsnet_{stage}" for stage in rerun}
+    if "evaluate" in rerun and "train" not in rerun:  # only the ensemble takes the baselines as inputs
+        assert of(plan, "fsnet_evaluate") == {("delayed", "fsnet_aggregate")}

@@ -1,5 +1,7 @@
-"""What all rule files share: the plan, and the functions that look wildcards up in it."""
+"""The plan, and the functions that look wildcards up in it."""
 
+import fcntl
+import sys
 from pathlib import Path
 
 import yaml
@@ -12,6 +14,31 @@ from pipeline.registry import SYSTEMS, system as load_system
 from snakemake.exceptions import WorkflowError
 
 
+def drop_dead_locks():
+    """Remove the locks that a killed Snakemake has left in this folder; returns the file that must stay open.
+
+    Snakemake's locks don't say whose they are. Here every main process holds one file open and shared, which the
+    kernel lets go however the process ends: whoever gets it for himself alone knows that all locks are dead.
+    """
+    folder = Path(".snakemake")
+    folder.mkdir(exist_ok=True)
+    alive = (folder / "alive").open("w")
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in (folder / "locks").glob("*.lock"):
+            lock.unlink(missing_ok=True)
+    except BlockingIOError:
+        pass  # another Snakemake lives: its locks stand, and Snakemake says so if the two would collide
+    except OSError:
+        return alive  # a file system without such locks: `snakemake --unlock`, as ever
+    fcntl.flock(alive, fcntl.LOCK_SH)
+    return alive
+
+
+if workflow.is_main_process and not workflow.dryrun:
+    alive = drop_dead_locks()
+
+
 def make_plan():
     """The validated plan; a wrong configuration stops here with its message."""
     light = yaml.safe_load(Path(workflow.source_path("../../config/light.yaml")).read_text())
@@ -20,7 +47,10 @@ def make_plan():
             config,
             {"results": {}, "results/light": light},
             {name: load_system(name) for name in SYSTEMS},
-            load_catalog(workflow.source_path("../../config/datasets.yaml"), config.get("data") or {}),
+            load_catalog(
+                workflow.source_path("../../config/datasets.yaml"),
+                config.get("data") or {},
+            ),
         )
     except PipelineError as error:
         raise WorkflowError(str(error)) from None
@@ -35,6 +65,18 @@ wildcard_constraints:
     scenario="[a-z][a-z0-9_]*",
     arm="[a-z][a-z0-9_]*",
     table="[a-z][a-z0-9_]*",
+
+
+def plainly(function):
+    """Input and params functions end the start with the one clear error; Snakemake would add a traceback."""
+
+    def asked(wc):
+        try:
+            return function(wc)
+        except PipelineError as error:
+            sys.exit(f"{type(error).__name__}: {error}")
+
+    return asked
 
 
 def mode():
@@ -72,7 +114,7 @@ def scenario_files(system, name):
         had, _ = plan.available(system, wc.root, wc.table, mode())
         return [f"{wc.root}/{system}/{choice.name}/{scenario}/{name}" for scenario, choice in had.items()]
 
-    return files
+    return plainly(files)
 
 
 def unavailable(system):
@@ -86,3 +128,7 @@ def tables(root):
 
 def figures(root):
     return [f"{root}/{name}/figures/ablation" for name in SYSTEMS]
+
+
+def analyses(root):
+    return [f"{root}/{name}_ablation_analysis.md" for name in SYSTEMS]

@@ -12,11 +12,11 @@ for name in plan.catalog.names():
                 plan.catalog[name].cached(CACHE),
             log:
                 f"data/raw/{name}.log",
+            localrule: True
+            conda:
+                "../../envs/cpu.yaml"
             params:
                 name=name,
                 python=sys.executable,
-            conda:
-                "../../envs/cpu.yaml"
-            localrule: True
             shell:
                 "{params.python} -m pipeline data --fetch {params.name} > {log} 2>&1"

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
+from pipeline.core.environment import end_with_parent
 from pipeline.core.errors import PipelineError
 from pipeline.core.stages import Job, run
 from pipeline.registry import system
 
+end_with_parent()
 job = snakemake  # noqa: F821
 name, stage = job.rule.split("_", 1)
 params = dict(job.params.items())

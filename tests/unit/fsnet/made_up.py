@@ -13,9 +13,9 @@ from pipeline.core.statistics import paired, summary
 from pipeline.core.store import write_json
 from pipeline.fsnet import data, forecasts, scoring
 from pipeline.fsnet.grid import Table
-from pipeline.fsnet.regimes import RegimeSettings, simulate
+from pipeline.fsnet.regimes import simulate
 from pipeline.fsnet.series import load_realizations
-from pipeline.fsnet.settings import Evaluate
+from pipeline.fsnet.settings import Evaluate, Simulation
 
 # arm -> (relative error of its forecasts, settings)
 ADAPTER = {"kind": "adapter"}
@@ -79,7 +79,7 @@ def write_data(path: Path, rows: int, requested: str | None = None) -> None:
 
 def write_regimes(path: Path, rows: int, seeds: list[int]) -> None:
     for seed in seeds:
-        stream = simulate(RegimeSettings(steps=rows), seed)
+        stream = simulate(Simulation(steps=rows), seed)
         index = pd.date_range("2000-01-01", periods=rows, freq="1h")
         table = Table(pd.DataFrame({"OT": stream.series}, index=index), np.zeros((rows, 1), bool), "1h", nominal=True)
         dataset = data.build(table, source=source("regimes", source="simulation", units={}))

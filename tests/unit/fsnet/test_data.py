@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from pipeline.core.catalog import load_catalog
 from pipeline.core.choices import choose, digest_of
-from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.errors import DataError
 from pipeline.core.fetch import fetch
 from pipeline.core.stages import Job
 from pipeline.core.store import digest
 from pipeline.fsnet.data import STAMPS, borders, build, calendar, prepare, write
 from pipeline.fsnet.grid import Table
-from pipeline.fsnet.regimes import RegimeSettings, simulate
+from pipeline.fsnet.regimes import simulate
 from pipeline.fsnet.series import load_realizations, load_series, windows
 from pipeline.fsnet.settings import Data, Prepare, Simulation
 
@@ -354,15 +354,13 @@ def test_changed_files_are_not_read_under_the_old_digest(tmp_path):
 
 
 def test_a_simulation_gives_one_realization_a_seed(tmp_path):
-    asked = Prepare(simulation=Simulation(steps=3000, gradual=20))
+    asked = Prepare(simulation=Simulation(steps=3000, gradual_share=1.0, gradual_steps=20))
     result, realizations, _ = prepared(tmp_path, "regimes", seeds=(3, 0, 11), asked=asked)
     assert [s.attrs["comment"] for s in realizations] == [f"simulated with seed {seed}" for seed in (0, 3, 11)]
-    truth = simulate(RegimeSettings(steps=3000, gradual_share=1.0, gradual_steps=20), 3)
+    truth = simulate(asked.simulation, 3)
     np.testing.assert_array_equal(realizations[1].values[:, 0], truth.series)
     assert realizations[1].switches == truth.switches and len(truth.switches) > 3
     assert len({s.info["sha256"] for s in realizations} | {result.dataset["sha256"]}) == 1
-    with pytest.raises(ConfigError, match="fsnet.simulation.*must not be below shortest"):
-        prepared(tmp_path, "regimes", asked=Prepare(simulation=Simulation(shortest=900, longest=800)))
 
 
 SHARED = None

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
 from pipeline.fsnet.regime_scores import known_models_forecast, recurrence_scores
-from pipeline.fsnet.regimes import RegimeSettings, Switch, simulate
+from pipeline.fsnet.regimes import Switch, simulate
+from pipeline.fsnet.settings import Simulation
 
 
 def innovations(stream, mix):
@@ -25,7 +26,7 @@ def innovations(stream, mix):
 
 
 def test_same_seed_same_bits_other_seed_other_stream():
-    one, two, three = (simulate(RegimeSettings(), seed) for seed in (7, 7, 8))
+    one, two, three = (simulate(Simulation(), seed) for seed in (7, 7, 8))
     assert one.series.tobytes() == two.series.tobytes()
     assert one.regime.tobytes() == two.regime.tobytes()
     assert one.switches == two.switches
@@ -33,7 +34,7 @@ def test_same_seed_same_bits_other_seed_other_stream():
 
 
 def test_noise_changes_neither_regimes_nor_their_order():
-    quiet, loud = (simulate(RegimeSettings(noise_variance=v), 3) for v in (0.01, 1.0))
+    quiet, loud = (simulate(Simulation(noise_variance=v), 3) for v in (0.01, 1.0))
     assert quiet.switches == loud.switches
     np.testing.assert_array_equal(quiet.coefficients, loud.coefficients)
     np.testing.assert_array_equal(quiet.profiles, loud.profiles)
@@ -41,20 +42,20 @@ def test_noise_changes_neither_regimes_nor_their_order():
 
 def test_every_regime_is_stationary():
     for seed in range(20):
-        stream = simulate(RegimeSettings(steps=10, regimes=50, persistence=0.95), seed)
+        stream = simulate(Simulation(steps=10, regimes=50, persistence=0.95), seed)
         for phi1, phi2 in stream.coefficients:
             assert np.abs(np.roots([1, -phi1, -phi2])).max() < 1
 
 
 def test_partial_autocorrelations_are_within_their_bound():
-    coefficients = simulate(RegimeSettings(steps=10, regimes=50, persistence=0.5), 0).coefficients
+    coefficients = simulate(Simulation(steps=10, regimes=50, persistence=0.5), 0).coefficients
     # Yule-Walker: the first partial autocorrelation is phi1 / (1 - phi2), the second is phi2.
     assert np.abs(coefficients[:, 0] / (1 - coefficients[:, 1])).max() <= 0.5
     assert np.abs(coefficients[:, 1]).max() <= 0.5
 
 
 def test_innovations_are_white_and_have_the_stated_variance():
-    stream = simulate(RegimeSettings(), 11)
+    stream = simulate(Simulation(), 11)
     e = innovations(stream, np.eye(5)[stream.regime])
     # Standard error of the variance of n normal values: sigma^2 sqrt(2 / n); 4 of them.
     assert e.var() == pytest.approx(0.09, rel=4 * math.sqrt(2 / e.size))
@@ -62,7 +63,7 @@ def test_innovations_are_white_and_have_the_stated_variance():
 
 
 def test_gradual_switches_go_linearly_from_regime_to_regime():
-    stream = simulate(RegimeSettings(gradual_share=1.0, gradual_steps=101), 5)
+    stream = simulate(Simulation(gradual_share=1.0, gradual_steps=101), 5)
     mix = np.eye(5)[stream.regime]
     for switch in stream.switches:
         assert (switch.row - switch.start, switch.end - switch.start) == (50, 101)
@@ -85,7 +86,7 @@ def test_gradual_switches_go_linearly_from_regime_to_regime():
 )
 def test_switch_table_tells_the_truth(seed, regimes, shortest, extra, gradual_share):
     stream = simulate(
-        RegimeSettings(
+        Simulation(
             steps=1500,
             regimes=regimes,
             shortest=shortest,
@@ -110,7 +111,7 @@ def test_switch_table_tells_the_truth(seed, regimes, shortest, extra, gradual_sh
 
 def test_default_stream_recurs_as_often_as_its_arithmetic_says():
     """Stays of mean 550 make 21.3 switches in 12,000 rows on average; of 5 regimes at most 4 come newly."""
-    streams = [simulate(RegimeSettings(), seed) for seed in range(40)]
+    streams = [simulate(Simulation(), seed) for seed in range(40)]
     counts = np.array([len(s.switches) for s in streams])
     # A stay's sd is 144.6, so the count's is about 144.6 sqrt(21.8) / 550 = 1.2; four standard errors of 40 streams.
     # Renewal theory: E N(t) = t / mu + sigma^2 / (2 mu^2) - 1 / 2 = 21.35.
@@ -120,13 +121,13 @@ def test_default_stream_recurs_as_often_as_its_arithmetic_says():
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValidationError, match="longest"):
-        RegimeSettings(shortest=500, longest=400)
+        Simulation(shortest=500, longest=400)
     with pytest.raises(ValidationError, match="overlap"):
-        RegimeSettings(shortest=50, gradual_share=0.5, gradual_steps=60)
+        Simulation(shortest=50, gradual_share=0.5, gradual_steps=60)
     with pytest.raises(ValidationError):
-        RegimeSettings(persistence=1.0)
+        Simulation(persistence=1.0)
     with pytest.raises(ValidationError):
-        RegimeSettings(regime=4)
+        Simulation(regime=4)
 
 
 def switch(row, kind):
@@ -161,13 +162,13 @@ def test_scores_without_such_a_switch_are_nan_and_bad_input_is_named():
 
 
 def test_floor_is_the_noise_where_nothing_switches():
-    stream = simulate(RegimeSettings(steps=4000, shortest=5000, longest=5000), 2)
+    stream = simulate(Simulation(steps=4000, shortest=5000, longest=5000), 2)
     errors = stream.series - known_models_forecast(stream, hazard=1e-6)
     assert np.mean(errors[10:] ** 2) == pytest.approx(0.09, rel=4 * math.sqrt(2 / 4000))
 
 
 def test_floor_filter_is_causal():
-    stream = simulate(RegimeSettings(steps=1200, shortest=100, longest=200), 2)
+    stream = simulate(Simulation(steps=1200, shortest=100, longest=200), 2)
     whole = known_models_forecast(stream, hazard=0.01)
     stream.series[700:] = 1e3
     assert whole[:701].tobytes() == known_models_forecast(stream, hazard=0.01)[:701].tobytes()

@@ -1,0 +1,213 @@
+"""Copies of the project in which workflow tests run Snakemake, edit modules and change the configuration."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from pipeline.core.catalog import load_catalog
+from pipeline.core.fetch import package_file
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = (
+    *("Snakefile", "config.yaml", "config", "workflow", "pipeline", "profiles", "envs"),
+    "snakemake_logger_plugin_mlflow",
+)
+PATIENCE_S = 150  # until a state is reached; a loaded machine may need long
+NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody serves: no test depends on a network connection
+
+
+class Planned(NamedTuple):
+    """A job of a dry run."""
+
+    rule: str
+    scenario: str | None
+    arm: str | None
+
+
+class Done(NamedTuple):
+    """A Snakemake call that has ended."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Project:
+    """A copy of the project, and Snakemake in it: the copy's own `pipeline` comes first on the path."""
+
+    folder: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    def __truediv__(self, path: str | Path) -> Path:
+        return self.folder / path
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        """Snakemake in a process group of its own, as a terminal gives: Ctrl-C reaches all of it."""
+        hidden = ("MLFLOW_", "PIPELINE_", "NO_PROXY", "no_proxy")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        clean |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
+        clean |= {name: NOWHERE for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+            cwd=self.folder,
+            env=clean | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def call(self, *arguments: str, **environment: str) -> Done:
+        process = self.start(*arguments, **environment)
+        text = process.communicate(timeout=2 * PATIENCE_S)[0]
+        return Done(process.returncode, text)
+
+    def plan(self, *arguments: str) -> set[Planned]:
+        """What a dry run would do."""
+        code, text = self.call("-n", *arguments)
+        assert code == 0, text
+        return jobs(text)
+
+    def edit(self, path: str, before: str, after: str) -> None:
+        """Replace text that stands in a file exactly once."""
+        text = (self / path).read_text()
+        assert text.count(before) == 1, f"{path} has {before!r} {text.count(before)} times"
+        (self / path).write_text(text.replace(before, after))
+
+    def configure(self, **fsnet: dict) -> None:
+        """Lay sections over the light configuration of FSNet; arms, scenarios and tables join by name."""
+        path = self / "config/light.yaml"
+        content = yaml.safe_load(path.read_text())
+        for part, entries in fsnet.items():
+            for name, entry in entries.items():
+                held = content["fsnet"].setdefault(part, {})
+                held[name] = held.get(name, {}) | entry if isinstance(entry, dict) else entry
+        path.write_text(yaml.safe_dump(content))
+
+    def clone(self, folder: Path) -> "Project":
+        """A copy with results, records and times of change: what is finished here is finished there."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def end(self) -> None:
+        """Kill what is left of the calls."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def jobs(text: str) -> set[Planned]:
+    """The jobs that Snakemake's output announces; target rules, which make no file, are left out."""
+    found = set()
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", text, re.M):
+        line = re.search(r"^ {4}wildcards: (.*)$", block, re.M)
+        wildcards = dict(part.split("=", 1) for part in line.group(1).split(", ")) if line else {}
+        if rule not in ("all", "light"):
+            found.add(Planned(rule, wildcards.get("scenario"), wildcards.get("arm")))
+    return found
+
+
+def copy_project(folder: Path, tracked: bool) -> Project:
+    for name in PARTS:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    if not tracked:
+        project.edit("profiles/default/config.yaml", "logger: [mlflow]\n", "")
+    return project
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a state that has to come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s in vain until {what}"
+        time.sleep(0.005)
+
+
+def once(base: Path, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that is built by the first of the test processes that asks for it; the others wait."""
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished, part = shared / name, shared / f"{name}.part"
+        if not finished.exists():
+            assert not part.exists(), f"{name} has failed to be built in another test process"
+            part.mkdir()
+            build(part)
+            # Renamed at the end: Snakemake's records hold relative paths only.
+            part.rename(finished)
+        return finished
+
+
+@pytest.fixture
+def new_project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Makes untouched copies of the project, or clones of a prepared one."""
+    made: list[Project] = []
+
+    def make(prepared: Path | None = None, tracked: bool = False) -> Project:
+        folder = tmp_path / f"project{len(made)}"
+        if prepared is None:
+            folder.mkdir()
+        made.append(copy_project(folder, tracked) if prepared is None else Project(prepared).clone(folder))
+        return made[-1]
+
+    yield make
+    for project in made:
+        project.end()
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after a light run that never was: outputs are empty, Snakemake's records are as after a run."""
+
+    def build(folder: Path) -> None:
+        project = copy_project(folder, tracked=False)
+        code, text = project.call("-n", "light")
+        assert code == 0, text
+        weather = load_catalog()["nyc_weather"]
+        for output in re.findall(r"^ {4}output: (.*)$", text, re.M):
+            for path in (folder / name for name in output.split(", ")):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.name == weather.files[0].name:
+                    shutil.copy(package_file(weather, weather.files[0]), path)
+                elif path.suffix == ".zarr" or path.parent.name == "figures" and not path.suffix:
+                    path.mkdir()
+                else:
+                    path.write_text("{}")
+        code, text = project.call("--touch", "--forceall", "light")
+        assert code == 0, text
+
+    return once(tmp_path_factory.getbasetemp(), "pretended", build)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], object], str], None]:
+    return until
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Project], None]], Path]:
+    """Builds a tracked project once in a whole test session, however many test processes there are."""
+
+    def build(name: str, make: Callable[[Project], None]) -> Path:
+        return once(tmp_path_factory.getbasetemp(), name, lambda folder: make(copy_project(folder, tracked=True)))
+
+    return build
