@@ -20,6 +20,28 @@ def summary(values: list[float]) -> dict[str, Any]:
     return {"mean": mean, "sd": sd, "ci95": [mean - half, mean + half], "values": values}
 
 
+def paired_seeds(a: list[float], b: list[float]) -> dict[str, Any]:
+    """Compare two methods by one score a seed: mean of a - b, Student's 95 % interval and two-sided p over the seeds.
+
+    ``ratio`` is the mean of a / b - 1, for scores whose size differs from seed to seed.
+    """
+    from scipy.special import stdtr
+
+    delta = np.asarray(a, float) - np.asarray(b, float)
+    found = summary(delta.tolist())
+    t = found["mean"] / (found["sd"] / len(delta) ** 0.5) if found["sd"] else None
+    return {
+        "difference": found["mean"],
+        "ratio": float(np.mean(np.asarray(a) / np.asarray(b)) - 1),
+        "ci95": found["ci95"],
+        "p": float(2 * stdtr(len(delta) - 1, -abs(t))) if t is not None else None,
+        "test": "paired t over seeds",
+        "n": len(delta),
+        "by_seed": delta.tolist(),
+        "t_seeds": t,
+    }
+
+
 def block_bootstrap(losses: np.ndarray, block: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Bootstrap means of a dependent series by circular moving blocks.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.runlog import read_run
 from ..core.stages import Job, Result
-from ..core.statistics import paired, summary
+from ..core.statistics import paired, paired_seeds, summary
 from ..core.store import write_json
 from . import forecasts as store
 from . import scoring
@@ -115,8 +115,15 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
             for a, b in entry["compare"]
         ],
     }
-    write_json(job.outputs["scenario"], record)
     metric = entry["primary"]["metric"]
+    if series[0].switches is not None and len(series) > 1:  # scores around switches are one a stream
+        record["comparisons"] += [
+            {"a": a, "b": b, "metric": name} | paired_seeds(methods[a]["metrics"][name], methods[b]["metrics"][name])
+            for a, b in entry["compare"]
+            for name in (metric, "mse_new100")
+            if name in methods[a]["metrics"] and name in methods[b]["metrics"]
+        ]
+    write_json(job.outputs["scenario"], record)
     primary = {name: method["metrics"].get(metric) for name, method in methods.items()}
     flat = {f"{metric}/{name}": float(np.mean(values)) for name, values in primary.items() if values}
     return Result(flat, tables=("scenario",), dataset=series[0].info)

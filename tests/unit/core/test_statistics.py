@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core.statistics import block_bootstrap, paired, summary
+from pipeline.core.statistics import block_bootstrap, paired, paired_seeds, summary
 
 
 def test_summary_is_students_interval():
@@ -56,3 +56,14 @@ def test_paired_is_antisymmetric():
     forth, back = paired(a, b, 20), paired(b, a, 20)
     assert forth["difference"] == pytest.approx(-back["difference"])
     assert forth["ci95"] == pytest.approx([-back["ci95"][1], -back["ci95"][0]])
+
+
+def test_paired_seeds_is_students_test():
+    from scipy.stats import ttest_rel
+
+    a, b = [1.0, 2.0, 4.0, 3.0], [2.0, 2.5, 4.5, 5.0]
+    found, known = paired_seeds(a, b), ttest_rel(a, b)
+    assert found["p"] == pytest.approx(known.pvalue) and found["t_seeds"] == pytest.approx(known.statistic)
+    low, high = known.confidence_interval()
+    assert found["ci95"] == pytest.approx([low, high])
+    assert found["ratio"] == pytest.approx((1 / 2 + 2 / 2.5 + 4 / 4.5 + 3 / 5) / 4 - 1)
