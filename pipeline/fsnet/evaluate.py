@@ -32,7 +32,7 @@ def memory_settings(memory: Memory) -> MemorySettings:
 
 def deep(job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray, log: Any) -> Trace:
     """An arm with a network: goes on from the pre-trained state with its own memory and learning rule."""
-    windows = Windows(series, settings.task.window, settings.task.horizon, settings.network.subtract_last, job.device)
+    windows = Windows(series, settings.task.window, settings.task.horizon, settings.network, job.device)
     state = load_state(Path(job.inputs["weights"]), job.device)
     state = fork_state(state, replace(state.spec, memory=memory_settings(settings.memory)))
     code = "".join(digest(path) for path in job.inputs.get("code", []))

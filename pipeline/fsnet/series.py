@@ -1,4 +1,4 @@
-"""A prepared series as numpy arrays: loading, periods, windows.
+"""A prepared series as numpy arrays: loading and periods.
 
 Apart from the data stage, so that what trains and scores depends on the store's form alone and is not rerun when a
 reader changes.
@@ -7,7 +7,6 @@ reader changes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +79,6 @@ class Series:
     def labels(self) -> np.ndarray:
         """What is forecast, z-scored [N, C_out]."""
         return self.z[:, list(self.outputs)]
-
-    def inputs(self, dtype: Any = np.float32) -> np.ndarray:
-        """Channels and time stamps [N, C + 7]."""
-        return np.concatenate([self.z, self.stamps], axis=1).astype(dtype)
 
     def origins(self, part: str, T: int, H: int) -> np.ndarray:
         """Origins (last seen rows) of a period: T rows are seen, the H rows that follow lie in the period.
@@ -183,28 +178,3 @@ def load_realizations(path: Path | str, features: str = "S") -> list[Series]:
         with open_zarr(path, group) as dataset:
             series.append(_loaded(dataset.load(), features))
     return series
-
-
-def load_series(path: Path | str, features: str = "S") -> Series:
-    """The only series of a store (of a simulation: that of the first seed); see :func:`load_realizations`."""
-    return load_realizations(path, features)[0]
-
-
-def windows(
-    series: Series, origins: Sequence[int] | np.ndarray, T: int, H: int, dtype: Any = np.float32
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels of windows.
-
-    Parameters
-    ----------
-    origins: last seen rows [B].
-    T, H: rows seen and rows forecast.
-
-    Returns
-    -------
-    x [B, T, C + 7] and y [B, H * C_out], horizon-major: y[:, h * C_out + c].
-    """
-    origins = np.asarray(origins)
-    x = series.inputs(dtype)[origins[:, None] + np.arange(1 - T, 1)]  # [B, T, C+7]
-    y = series.labels.astype(dtype)[origins[:, None] + np.arange(1, H + 1)]  # [B, H, C_out]
-    return x, y.reshape(len(origins), -1)  # [B, H*C_out]

@@ -94,6 +94,7 @@ class Network(Model):
     chunk_gate: bool = Field(False, description="learned gate over chunks")
     identity: bool = Field(False, description="coefficients are 1 + head, so that adapters start as a plain network")
     zero_head: bool = Field(False, description="the read-out starts at zero")
+    calendar: Literal["published", "cyclic"] = Field("published", description="time stamps; cyclic never extrapolates")
     subtract_last: bool = Field(False, description="inputs and targets relative to the last value, level as an input")
     gamma: float = Field(0.9, ge=0, lt=1, description="gradient EMA of the adapter")
     gamma_short: float = Field(0.3, ge=0, lt=1, description="gradient EMA of the trigger")

@@ -6,8 +6,18 @@ import numpy as np
 import torch
 
 from .series import Series
+from .settings import Network
 
-STAMPS = 7
+
+def cyclic(time: np.ndarray) -> np.ndarray:
+    """Sine and cosine of the time of day and of the week [N, 4], for datetime64 ``time`` [N].
+
+    The published fields are standardised by the training rows; day of year, month and week then leave the range that
+    the network was trained on as soon as the training season ends. These never do.
+    """
+    minutes = time.astype("datetime64[m]").astype(np.int64)
+    angles = [2 * np.pi * (minutes % period) / period for period in (1440, 7 * 1440)]
+    return np.stack([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
 
 
 class Windows:
@@ -17,19 +27,22 @@ class Windows:
     ----------
     series: one, or R of equal length.
     window, horizon: T, H.
-    subtract_last: inputs and labels relative to the last value seen, whose level becomes an input of its own.
+    network: its ``calendar``, and ``subtract_last``: inputs and labels relative to the last value seen, whose level
+        becomes an input of its own.
 
     Notes
     -----
     A forecast from origin o sees rows o-T+1 … o and is held against rows o+1 … o+H.
     """
 
-    def __init__(self, series: list[Series], window: int, horizon: int, subtract_last: bool, device: str):
-        self.window, self.horizon, self.subtract_last = window, horizon, subtract_last
-        # [R or 1, N, C+7] and [R or 1, N, O]
-        self.rows = torch.tensor(np.stack([s.inputs(np.float32) for s in series]), device=device)
+    def __init__(self, series: list[Series], window: int, horizon: int, network: Network, device: str):
+        self.window, self.horizon, self.subtract_last = window, horizon, network.subtract_last
+        stamps = [cyclic(s.time) if network.calendar == "cyclic" else s.stamps for s in series]
+        rows = [np.concatenate([s.z, fields], axis=1) for s, fields in zip(series, stamps, strict=True)]
+        # [R or 1, N, C + calendar fields] and [R or 1, N, O]
+        self.rows = torch.tensor(np.stack(rows).astype(np.float32), device=device)
         self.labels = torch.tensor(np.stack([s.labels for s in series]).astype(np.float32), device=device)
-        self.channels = self.rows.shape[2] - STAMPS
+        self.channels = series[0].z.shape[1]
         self._past = torch.arange(1 - window, 1, device=device)
         self._ahead = torch.arange(1, horizon + 1, device=device)
 
@@ -50,7 +63,7 @@ class Windows:
 
     def x(self, origins: torch.Tensor) -> torch.Tensor:
         """Inputs [R, B, T, C] of the windows that end at ``origins`` [R, B]."""
-        x = self._take(self.rows, origins[:, :, None] + self._past)  # [R, B, T, C+7]
+        x = self._take(self.rows, origins[:, :, None] + self._past)  # [R, B, T, C + fields]
         if not self.subtract_last:
             return x
         level = x[:, :, -1:, : self.channels]  # [R, B, 1, C]

@@ -65,7 +65,7 @@ def train(job: Job, settings: Train, log: Any) -> Result:
     """
     series = load_realizations(Path(job.inputs["data"]), settings.task.features)
     task, plan = settings.task, settings.pretrain
-    windows = Windows(series, task.window, task.horizon, settings.network.subtract_last, job.device)
+    windows = Windows(series, task.window, task.horizon, settings.network, job.device)
     spec = specification(settings.network, windows)
     state = init_state(spec, job.seeds, job.device)
     origins = series[0].origins("train", task.window, task.horizon)

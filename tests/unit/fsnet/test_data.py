@@ -17,7 +17,8 @@ from pipeline.core.store import digest
 from pipeline.fsnet.data import STAMPS, borders, build, calendar, prepare, write
 from pipeline.fsnet.grid import Table
 from pipeline.fsnet.regimes import simulate
-from pipeline.fsnet.series import load_realizations, load_series, windows
+from pipeline.fsnet.scoring import truth
+from pipeline.fsnet.series import load_realizations
 from pipeline.fsnet.settings import Data, Prepare, Simulation
 
 SOURCE = {
@@ -42,6 +43,10 @@ class Log:
 
     def info(self, text):
         self.lines.append(text)
+
+
+def load_series(path, features="S"):
+    return load_realizations(path, features)[0]
 
 
 def demo(rows=400, freq="h", start="2016-07-01", seed=0):
@@ -236,21 +241,6 @@ def test_features_choose_inputs_and_outputs(tmp_path):
     assert (mixed.channels, mixed.target, mixed.outputs) == (("x", "y"), 1, (1,))
     assert (one.y == all_.y).all() and (mixed.exog[:, 0] == all_.z[:, 0]).all()
     assert [s.labels.shape for s in (one, all_, mixed)] == [(400, 1), (400, 2), (400, 1)]
-    assert [s.inputs().shape for s in (one, all_, mixed)] == [(400, 8), (400, 9), (400, 9)]
-    assert one.inputs().dtype == np.float32 and (one.inputs(np.float64)[:, 1:] == one.stamps).all()
-
-
-def test_windows_by_hand(tmp_path):
-    series = stored(tmp_path, demo(), "M")
-    x, y = windows(series, [10, 399 - 3], T=4, H=3, dtype=np.float64)
-    assert x.shape == (2, 4, 9) and y.shape == (2, 6)
-    for b, origin in enumerate((10, 396)):
-        for i in range(4):
-            np.testing.assert_array_equal(x[b, i, :2], series.z[origin - 3 + i])
-            np.testing.assert_array_equal(x[b, i, 2:], series.stamps[origin - 3 + i])
-        for h in range(3):
-            for c in range(2):
-                assert y[b, 2 * h + c] == series.z[origin + 1 + h, c]
 
 
 @settings(deadline=None)
@@ -303,9 +293,9 @@ def test_etth1_persistence_is_the_published_figure(tmp_path, data_dir):
     """Persistence on all 10,789 test windows, z-scored: MSE .0806, MAE .2030."""
     _, (series,), _ = prepared(tmp_path, "etth1", [data_dir])
     origins = series.origins("test", 48, 12)
-    x, y = windows(series, origins, 48, 12, dtype=np.float64)
-    error = x[:, -1:, 0] - y
-    assert y.shape == (10789, 12)
+    target = truth(series.labels, origins, 12)[:, :, 0]
+    error = series.labels[origins] - target
+    assert target.shape == (10789, 12)
     assert round(float((error**2).mean()), 4) == 0.0806 and round(float(np.abs(error).mean()), 4) == 0.2030
 
 

@@ -12,7 +12,7 @@ from pipeline.fsnet.memory import MemorySettings
 from pipeline.fsnet.online import Learner, stream
 from pipeline.fsnet.series import Series
 from pipeline.fsnet.settings import Network, Online, Replay
-from pipeline.fsnet.streaming import Windows
+from pipeline.fsnet.streaming import Windows, cyclic
 from pipeline.fsnet.train import specification
 
 T, H, N, TRAIN, VAL = 12, 4, 160, 40, 60
@@ -23,7 +23,11 @@ ARMS = {
     "er": (Network(**SMALL), Online(lr=1e-2, replay=REPLAY), "none"),
     "derpp": (Network(**SMALL), Online(lr=1e-2, replay=Replay(size=20, sample=3, logits=0.2)), "none"),
     "naive": (Network(kind="naive", **SMALL), Online(lr=1e-2), "none"),
-    "delta": (Network(subtract_last=True, zero_head=True, **SMALL), Online(lr=1e-2, every=2, recent=2), "none"),
+    "delta": (
+        Network(calendar="cyclic", subtract_last=True, zero_head=True, **SMALL),
+        Online(lr=1e-2, every=2, recent=2),
+        "none",
+    ),
     **{
         name: (Network(kind="adapter", **SMALL), Online(lr=1e-2), name)
         for name in ("none", "upstream", "seed_fix", "paper", "working")
@@ -85,7 +89,7 @@ def values(seed=0):
 def run(arm, y, tmp_path, feedback="delayed", origins=None, **changes):
     network, settings, memory = ARMS[arm]
     one = series(y)
-    windows = Windows([one], T, H, network.subtract_last, "cpu")
+    windows = Windows([one], T, H, network, "cpu")
     # tau near zero: layers fire often
     options = MemorySettings(variant=memory, slots=4, tau_trigger=0.05)
     spec = replace(specification(network, windows), memory=MemorySettings(variant="none"))
@@ -186,7 +190,7 @@ def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(online, "CHECKPOINT_EVERY", 30)
     run("ogd", values(), tmp_path)
     network, settings, _ = ARMS["ogd"]
-    windows = Windows([series(values())], T, H, False, "cpu")
+    windows = Windows([series(values())], T, H, Network(), "cpu")
     state = init_state(specification(network, windows), [0, 1], "cpu")
     trace = online.Trace(np.zeros((2, 99, H, 1)), {name: np.zeros((2, 99)) for name in online.TRACKS})
     assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "ogd") > 0
@@ -195,12 +199,12 @@ def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path, monkeypatch):
 
 def test_windows_by_hand():
     y = np.arange(N, dtype=float)
-    plain = Windows([series(y)], T, H, False, "cpu")
+    plain = Windows([series(y)], T, H, Network(), "cpu")
     rows = torch.tensor([[30], [31]])
     assert plain.x(rows).shape == (2, 1, T, 8) and plain.inputs == 8
     assert plain.x(rows)[1, 0, :, 0].tolist() == list(range(20, 32))
     assert plain.y(rows)[:, 0].tolist() == [[31, 32, 33, 34], [32, 33, 34, 35]]
-    delta = Windows([series(y)], T, H, True, "cpu")
+    delta = Windows([series(y)], T, H, Network(subtract_last=True), "cpu")
     assert delta.x(rows).shape == (2, 1, T, 9) and delta.inputs == 9
     assert delta.x(rows)[0, 0, :, 0].tolist() == list(range(-11, 1))
     assert delta.x(rows)[0, 0, :, 1].tolist() == [30.0] * T
@@ -209,8 +213,17 @@ def test_windows_by_hand():
 
 
 def test_each_seed_of_a_simulation_has_its_own_rows():
-    windows = Windows([series(values(0)), series(values(1))], T, H, False, "cpu")
+    windows = Windows([series(values(0)), series(values(1))], T, H, Network(), "cpu")
     rows = torch.tensor([[50], [50]])
     x = windows.x(rows)[:, 0, :, 0].numpy()
     np.testing.assert_allclose(x[0], values(0)[39:51], rtol=1e-6)
     np.testing.assert_allclose(x[1], values(1)[39:51], rtol=1e-6)
+
+
+def test_the_cyclic_calendar_comes_back():
+    time = np.datetime64("2016-07-04T00:00") + np.arange(24 * 28) * np.timedelta64(1, "h")  # four weeks
+    fields = cyclic(time)
+    np.testing.assert_allclose(fields[:168], fields[168:336], atol=1e-12)  # a week later
+    np.testing.assert_allclose(fields[:24, :2], fields[24:48, :2], atol=1e-12)  # a day later
+    np.testing.assert_allclose((fields**2).sum(axis=1), 2)
+    np.testing.assert_allclose(fields[[0, 6, 12], :2], [[0, 1], [1, 0], [0, -1]], atol=1e-12)
