@@ -381,11 +381,14 @@ def comparisons(board: Board, entries: Sequence[Mapping[str, Any]]) -> Figure:
         cell = f"{middle:+.1f} % ({low:+.1f} … {high:+.1f}), {p}".replace("-", "−")
         axes.text(1.01, row, cell, va="center", fontsize=8, transform=axes.get_yaxis_transform())
     versus = board.words("against")
-    axes.set_yticks(rows, [f"{entry['a']} {versus} {entry['b']}" for entry in entries])
+    first = entries[0]["metric"]
+    extra = ["" if entry["metric"] == first else f"\n{board.words(board.labels[entry['metric']])}" for entry in entries]
+    names = [f"{entry['a']} {versus} {entry['b']}" for entry in entries]
+    axes.set_yticks(rows, [name + more for name, more in zip(names, extra, strict=True)])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     _percent_axis(axes, min(low_high), max(low_high))
     axes.axvline(0, color=INK, linewidth=0.9)
     axes.grid(axis="x")
-    axes.set_xlabel(board.words("Change of the MSE [% of the second method's]"))
+    axes.set_xlabel(board.words("Change of the error [% of the second method's]"))
     return figure

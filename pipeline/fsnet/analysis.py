@@ -97,8 +97,8 @@ def memory(block: Block) -> list[str]:
     rows = []
     for method in arms:
         ratio = method.entry.get("memory_read_ratio")
-        without = "regime_nomem" if (method.entry["settings"].get("regime") or {}).get("memory") else "nomem"
-        gain = block.gain(method.name, without)
+        without = block.without_memory(method)
+        gain = block.gain(method.name, without) if without else None
         rows.append(
             [
                 f"`{method.name}`",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.charts import Method, gains
 from ..core.figures import number
-from .labels import kind
+from .labels import METRICS, kind
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -71,6 +71,20 @@ class Block:
             return None
         return gains(self.methods[method], self.methods[reference], metric)
 
+    def without_memory(self, method: Method) -> str | None:
+        """The arm that differs from this one in its memory alone."""
+
+        def rest(entry: Mapping[str, Any]) -> dict[str, Any]:
+            settings = dict(entry.get("settings") or {})
+            settings["memory"] = None
+            settings["regime"] = {**(settings.get("regime") or {}), "memory": None}
+            return settings
+
+        for name, other in self.methods.items():
+            if other.kind == "arm without memory" and rest(other.entry) == rest(method.entry):
+                return name
+        return None
+
     def comparison(self, a: str, b: str) -> Mapping[str, Any] | None:
         """The paired comparison of two methods, whichever way round the table has it, as a - b."""
         for entry in self.block["comparisons"]:
@@ -88,7 +102,8 @@ def verdict(block: Block, entry: Mapping[str, Any]) -> str:
     change, low, high = (100 * value / base for value in (entry["difference"], *entry["ci95"]))
     says = "not told apart" if low <= 0 <= high else "better" if high < 0 else "worse"
     seeds = f", t over seeds {entry['t_seeds']:+.1f}".replace("-", "−") if entry.get("t_seeds") else ""
+    what = f"{signed(change)} {METRICS[entry['metric']].split(' [')[0]}"
     return (
-        f"`{entry['a']}` against `{entry['b']}`: {signed(change)} MSE (95 % interval {signed(low)} … {signed(high)}, "
+        f"`{entry['a']}` against `{entry['b']}`: {what} (95 % interval {signed(low)} … {signed(high)}, "
         f"p = {entry['p']:.2g}{seeds}): {says}."
     )

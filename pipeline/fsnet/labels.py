@@ -105,7 +105,7 @@ ZH = {
     "Online [ms/step]": "在线 [ms/步]",
     "Peak memory [MB]": "内存峰值 [MB]",
     "Improvement over {} [%]": "相对 {} 的改进 [%]",
-    "Change of the MSE [% of the second method's]": "MSE 变化 [占后一方法的 %]",
+    "Change of the error [% of the second method's]": "误差变化 [占后一方法的 %]",
     "against": "对比",
     "Horizon [steps of {}]": "预测步长 [每步 {}]",
     "Skill against rls [%]": "相对 rls 的技巧分 [%]",

@@ -118,7 +118,11 @@ def test_nothing_is_to_be_done_after_a_run_nor_after_touching_files_without_a_ch
 def test_a_setting_of_an_arm_reruns_that_arm_and_what_needs_it(new_project, pretended):
     project = new_project(pretended)
     project.edit("config.yaml", "replay: { size: 500, logits: 0.2 }", "replay: { size: 500, logits: 0.3 }")  # derpp
-    project.edit("config.yaml", "network: { subtract_last: true, zero_head: true }", "network: { subtract_last: true }")
+    project.edit(
+        "config.yaml",
+        "network: { calendar: cyclic, subtract_last: true, zero_head: true }",
+        "network: { subtract_last: true }",
+    )
     assert project.plan("light") == {
         ("fsnet_evaluate", "delayed", "derpp"),
         ("fsnet_evaluate", "immediate", "derpp"),

@@ -31,7 +31,8 @@ def entry(values, **metrics):
 def arm(name, values, seeds, settings=None, **metrics):
     network = {"network": {"kind": "adapter"}}
     kinds = {"fsnet_upstream": "upstream", "fsnet_seed_fix": "seed_fix", "fsnet_paper": "paper"}
-    given = {**network, "memory": {"kind": kinds[name]}} if name in kinds else settings or {}
+    adapters = {"nomem": network} | {name: {**network, "memory": {"kind": kind}} for name, kind in kinds.items()}
+    given = settings or adapters.get(name, {})
     found = {**entry(values, **metrics), "status": "done", "seeds": seeds}
     found["settings"] = Evaluate(**given).model_dump(mode="json")
     if name in MEMORY:
