@@ -20,6 +20,11 @@ def summary(values: list[float]) -> dict[str, Any]:
     return {"mean": mean, "sd": sd, "ci95": [mean - half, mean + half], "values": values}
 
 
+def _student(found: dict[str, Any]) -> float | None:
+    """Student's t of a ``summary`` against zero; None where nothing varies."""
+    return found["mean"] / (found["sd"] / len(found["values"]) ** 0.5) if found["sd"] else None
+
+
 def paired_seeds(a: list[float], b: list[float]) -> dict[str, Any]:
     """Compare two methods by one score a seed: mean of a - b, Student's 95 % interval and two-sided p over the seeds.
 
@@ -29,7 +34,7 @@ def paired_seeds(a: list[float], b: list[float]) -> dict[str, Any]:
 
     delta = np.asarray(a, float) - np.asarray(b, float)
     found = summary(delta.tolist())
-    t = found["mean"] / (found["sd"] / len(delta) ** 0.5) if found["sd"] else None
+    t = _student(found)
     return {
         "difference": found["mean"],
         "ratio": float(np.mean(np.asarray(a) / np.asarray(b)) - 1),
@@ -90,8 +95,6 @@ def paired(a: np.ndarray, b: np.ndarray, block: int, draws: int = 2000, seed: in
         "n": int(mean.size),
     }
     if len(delta) > 1:
-        by_seed = delta.mean(axis=1)
-        spread = by_seed.std(ddof=1)
-        result["by_seed"] = [float(v) for v in by_seed]
-        result["t_seeds"] = float(by_seed.mean() / (spread / len(by_seed) ** 0.5)) if spread > 0 else None
+        result["by_seed"] = [float(v) for v in delta.mean(axis=1)]
+        result["t_seeds"] = _student(summary(result["by_seed"]))
     return result

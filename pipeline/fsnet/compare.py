@@ -73,8 +73,9 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
     entry = job.facts["entry"]
     series = load_realizations(Path(job.inputs["data"]), settings.task.features)
     scorer = Scorer(series, settings.task.horizon)
-    methods = {name: scorer.all(*_baseline(store.read(job.inputs["baselines"]), name)) for name in entry["baselines"]}
-    costs = {name: {"ms_per_step": store.read(job.inputs["baselines"]).attrs.get(f"ms_{name}")} for name in methods}
+    baselines = store.read(job.inputs["baselines"])
+    methods = {name: scorer.all(baselines, _members(baselines, name)) for name in entry["baselines"]}
+    costs = {name: {"ms_per_step": baselines.attrs.get(f"ms_{name}")} for name in methods}
     arms = {}
     for path, run_path in zip(job.inputs["arms"], job.inputs["runs"], strict=True):
         name, saved, run = Path(path).parent.name, store.read(path), read_run(run_path)
@@ -129,6 +130,6 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
     return Result(flat, tables=("scenario",), dataset=series[0].info)
 
 
-def _baseline(saved: store.Forecasts, name: str) -> tuple[store.Forecasts, list[int]]:
-    """The members of a baseline: one, or one a realization (named ``name`` or ``name@index``)."""
-    return saved, [i for i, member in enumerate(saved.members) if member.split("@")[0] == name]
+def _members(saved: store.Forecasts, name: str) -> list[int]:
+    """Places of a baseline: one, or one a realization (named ``name`` or ``name@index``)."""
+    return [i for i, member in enumerate(saved.members) if member.split("@")[0] == name]

@@ -30,14 +30,21 @@ def memory_settings(memory: Memory) -> MemorySettings:
     return MemorySettings(variant=values.pop("kind"), **values)
 
 
-def deep(job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray, log: Any) -> Trace:
-    """An arm with a network: goes on from the pre-trained state with its own memory and learning rule."""
+def deep(
+    job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray, log: Any
+) -> tuple[Trace, dict[str, int]]:
+    """An arm with a network: goes on from the pre-trained state with its own memory and learning rule.
+
+    Returns the trace, and the parameter counts of what was pre-trained.
+    """
     windows = Windows(series, settings.task.window, settings.task.horizon, settings.network, job.device)
     state = load_state(Path(job.inputs["weights"]), job.device)
+    counts = state.spec.parameter_counts()
     state = fork_state(state, replace(state.spec, memory=memory_settings(settings.memory)))
     code = "".join(digest(path) for path in job.inputs.get("code", []))
     fingerprint = hashlib.sha256(f"{log.key} {code}".encode()).hexdigest()
-    return stream(Learner(state, windows, settings.online), origins, log, log.checkpoint_path(), fingerprint)
+    learner = Learner(state, windows, settings.online)
+    return stream(learner, origins, log, log.checkpoint_path(), fingerprint), counts
 
 
 def ensemble(job: Job, settings: Evaluate, series: list[Series], origins: np.ndarray) -> Trace:
@@ -82,12 +89,13 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
     origins = series[0].origins("stream", settings.task.window, settings.task.horizon)
     if settings.online.feedback == "immediate":  # as published: the stream begins with the test period
         origins = series[0].origins("test", settings.task.window, settings.task.horizon)
+    counts: dict[str, int] = {}
     if settings.ensemble.kind != "none":
         trace = ensemble(job, settings, series, origins)
     elif settings.regime.kind != "none":
         trace = regime(settings, series, origins)
     else:
-        trace = deep(job, settings, series, origins, log)
+        trace, counts = deep(job, settings, series, origins, log)
     store.write(job.outputs["forecasts"], store.Forecasts(trace.forecasts, origins, job.seeds, trace.tracks))
     metrics = {"ms_per_step": 1000 * trace.seconds / trace.forecasts[..., 0, 0].size}
     if "fired" in trace.tracks:
@@ -95,9 +103,7 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
         metrics["memory_firings"] = float(np.nansum(trace.tracks["fired"], axis=1).mean())
         if np.isfinite(ratio).any():
             metrics["memory_read_ratio"] = float(np.nanmean(ratio))
-    if "weights" in job.inputs:
-        counts = load_state(Path(job.inputs["weights"]), job.device).spec.parameter_counts()
-        metrics |= {f"parameters_{name}": float(value) for name, value in counts.items()}
+    metrics |= {f"parameters_{name}": float(value) for name, value in counts.items()}
     return Result(metrics | _scores(trace, series, origins, settings.task.horizon), dataset=series[0].info)
 
 

@@ -35,7 +35,7 @@ def drop_dead_locks():
     return alive
 
 
-if workflow.is_main_process and not workflow.dryrun:
+if workflow.is_main_process:  # dry runs, too: which they are is not known yet
     alive = drop_dead_locks()
 
 
