@@ -103,6 +103,12 @@ class Config(Model):
     data: dict[str, Any] = Field(default_factory=dict, description="data set -> own file; read by core.catalog")
     language: Literal["en", "zh"] = Field("en", description="language of figure labels")
 
+    @field_validator("strict_data", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        """Snakemake hands `--config strict_data=true` over as a string; in YAML it is a boolean."""
+        return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
 
 def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Deep-merge mappings, later ones win; lists and scalars are replaced whole."""
@@ -113,6 +119,18 @@ def merge(base: Mapping[str, Any], *overrides: Mapping[str, Any]) -> dict[str, A
                 result[key] = merge(result[key], value)
             else:
                 result[key] = copy.deepcopy(value)
+    return result
+
+
+def difference(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config`` sets otherwise than ``base``: merging it over ``base`` gives ``config`` again."""
+    result = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            if changed := difference(value, base[key]):
+                result[key] = changed
+        elif key not in base or value != base[key]:
+            result[key] = copy.deepcopy(value)
     return result
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.core.catalog import load_catalog
 from pipeline.core.choices import CACHE
+from pipeline.core.config import difference, merge
 from pipeline.core.errors import PipelineError
 from pipeline.core.plan import Plan
 from pipeline.registry import SYSTEMS, system as load_system
@@ -41,7 +42,11 @@ if workflow.is_main_process:  # dry runs, too: which they are is not known yet
 
 def make_plan():
     """The validated plan; a wrong configuration stops here with its message."""
-    light = yaml.safe_load(Path(workflow.source_path("../../config/light.yaml")).read_text())
+    base, light = (
+        yaml.safe_load(Path(workflow.source_path(f"../../{name}")).read_text())
+        for name in ("config.yaml", "config/light.yaml")
+    )
+    light = merge(light, difference(config, base))  # what the user sets holds for the light root, too
     try:
         return Plan(
             config,
