@@ -14,7 +14,12 @@ configfile: workflow.source_path("config.yaml")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/fsnet.smk"
+include: "workflow/rules/partial.smk"
+
+
+for name in SYSTEMS:
+
+    include: f"workflow/rules/{name}.smk"
 
 
 localrules:

@@ -247,6 +247,7 @@ class SystemConfig:
         self.section: System = validated(System, raw, name)
         self._check_settings()
         self._check_names()
+        self._asked = {scenario: list(entry.arms) for scenario, entry in self.section.scenarios.items()}
 
     def _check_settings(self) -> None:
         """Base, every arm and every scenario by itself, then the arms in their scenarios."""
@@ -319,6 +320,20 @@ class SystemConfig:
                 self._known(pattern, self.section.scenarios, f"{self.name}.tables.{table}")
             names += [n for n in self.section.scenarios if fnmatch.fnmatchcase(n, pattern) and n not in names]
         return names
+
+    def leave_out(self, scenario: str, arms: Iterable[str]) -> None:
+        """Take arms, and the comparisons with them, out of a scenario."""
+        entry, gone = self.section.scenarios[scenario], set(arms)
+        self.section.scenarios[scenario] = entry.model_copy(
+            update={
+                "arms": [arm for arm in entry.arms if arm not in gone],
+                "compare": [pair for pair in entry.compare if not gone & set(pair)],
+            }
+        )
+
+    def asked(self, scenario: str) -> list[str]:
+        """All arms of a scenario, those that were left out, too."""
+        return list(self._asked[scenario])
 
     def scenario(self, name: str) -> Scenario:
         return self.section.scenarios[name]

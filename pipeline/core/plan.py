@@ -11,6 +11,7 @@ from .catalog import Catalog
 from .choices import CACHE, RECORD, Choice, data_folders, resolve
 from .config import Config, SystemConfig, merge, validated
 from .errors import DataError
+from .partial import Losses, place
 from .stages import code
 
 
@@ -23,11 +24,18 @@ class Plan:
     overlays: root -> what is merged over the configuration there.
     systems: system name -> its settings module (``Settings``, ``STAGES``).
     catalog: the data sets.
+    losses: arms and scenarios to leave out because their jobs have failed; nothing in an ordinary run.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], overlays: Mapping[str, Mapping], systems: Mapping[str, Any], catalog: Catalog
+        self,
+        config: Mapping[str, Any],
+        overlays: Mapping[str, Mapping],
+        systems: Mapping[str, Any],
+        catalog: Catalog,
+        losses: Losses | None = None,
     ):
+        self.losses = losses or Losses()
         self.stages = {name: module.STAGES for name, module in systems.items()}
         self.catalog = catalog
         self.roots: dict[str, dict[str, SystemConfig]] = {}
@@ -43,6 +51,19 @@ class Plan:
                 for scenario in section.section.scenarios.values():
                     for dataset in scenario.datasets:
                         catalog[dataset]  # raises, with the names that exist
+            for name, section in self.roots[root].items():
+                self._leave_out(root, name, section)
+
+    def _leave_out(self, root: str, name: str, section: SystemConfig) -> None:
+        """Take lost arms out of their scenarios; a scenario that would be left without any is lost as a whole."""
+        for scenario in section.section.scenarios:
+            here = place(root, name, scenario)
+            lost = self.losses.arms.get(here, {})
+            if gone := [arm for arm in section.scenario(scenario).arms if arm in lost]:
+                if len(gone) == len(section.scenario(scenario).arms):
+                    self.losses.scenarios.setdefault(here, f"no arm has finished. {gone[0]}: {lost[gone[0]]}")
+                else:
+                    section.leave_out(scenario, gone)
 
     def system(self, root: str, name: str) -> SystemConfig:
         return self.roots[root][name]
@@ -95,6 +116,9 @@ class Plan:
         """Scenarios of a table with their data sets, and those whose data can't be had with the reason."""
         had, missing = {}, {}
         for scenario in self.system(root, system).table(table):
+            if lost := self.losses.scenarios.get(place(root, system, scenario)):
+                missing[scenario] = lost
+                continue
             try:
                 had[scenario] = self.choice(system, root, scenario, mode)
             except DataError as error:
@@ -104,6 +128,33 @@ class Plan:
         if not had:
             raise DataError(f"no scenario of {system}'s table {table!r} has its data:\n" + "\n".join(missing.values()))
         return had, missing
+
+    def stands(self, system: str, root: str, table: str) -> bool:
+        """Whether failed jobs have left anything of a table."""
+        scenarios = self.system(root, system).table(table)
+        return any(place(root, system, scenario) not in self.losses.scenarios for scenario in scenarios)
+
+    def failed(self, system: str, root: str, table: str) -> dict[str, dict[str, Any]]:
+        """Arms of a table that have failed: scenario -> arm -> settings, seeds and message; empty as a rule."""
+        section, found = self.system(root, system), {}
+        for scenario in section.table(table):
+            here = place(root, system, scenario)
+            if here in self.losses.arms and here not in self.losses.scenarios:
+                asked = section.asked(scenario)
+                found[scenario] = {
+                    "order": asked,
+                    "arms": {
+                        arm: {
+                            "status": "failed",
+                            "message": self.losses.arms[here][arm],
+                            "settings": section.settings(scenario, arm),
+                            "seeds": section.scenario(scenario).seeds,
+                        }
+                        for arm in asked
+                        if arm in self.losses.arms[here]
+                    },
+                }
+        return found
 
     def raw_files(self, system: str, root: str, scenario: str, mode: str) -> list[Path]:
         """Files that ``prepare`` reads: the user's own in place, or those that the rule ``fetch`` makes."""

@@ -17,9 +17,13 @@ SOFTWARE = ("torch", "numpy", "xarray", "zarr", "snakemake", "mlflow")
 def assemble(job: Job, settings: Any, log: Any) -> Result:
     """Stage ``ablation``: one JSON file of schema ``ablation/1`` out of the scenarios' blocks.
 
-    A scenario whose data can't be had stands in ``unavailable`` with the reason.
+    A scenario whose data can't be had stands in ``unavailable`` with the reason; an arm whose jobs have failed stands
+    in its place among the arms with ``"status": "failed"`` and its message.
     """
     scenarios = {Path(path).parent.name: read_json(path) for path in job.inputs["scenarios"]}
+    for name, lost in (job.facts.get("failed") or {}).items():
+        arms = {**scenarios[name]["arms"], **lost["arms"]}
+        scenarios[name]["arms"] = {arm: arms[arm] for arm in lost["order"] if arm in arms}
     table = {
         "schema": "ablation/1",
         "system": job.system,

@@ -1,6 +1,7 @@
 """Copies of the project in which workflow tests run Snakemake, edit modules and change the configuration."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ PARTS = (
     *("Snakefile", "config.yaml", "config", "workflow", "pipeline", "profiles", "envs"),
     "snakemake_logger_plugin_mlflow",
 )
+FAULTS = Path(__file__).parent / "faults"
 PATIENCE_S = 150  # until a state is reached; a loaded machine may need long
 NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody serves: no test depends on a network connection
 
@@ -75,6 +77,12 @@ class Project:
         process = self.start(*arguments, **environment)
         text = process.communicate(timeout=2 * PATIENCE_S)[0]
         return Done(process.returncode, text)
+
+    def faults(self, **struck: str) -> dict[str, str]:
+        """Environment in which jobs are struck; see faults/sitecustomize.py. `train__ogd="kill"`: that job, so."""
+        path = self / "faults.json"
+        path.write_text(json.dumps({name.replace("__", "/"): how for name, how in struck.items()}))
+        return {"FAULTS": str(path), "PYTHONPATH": f"{self.folder}{os.pathsep}{FAULTS}"}
 
     def plan(self, *arguments: str) -> set[Planned]:
         """What a dry run would do."""
@@ -204,6 +212,11 @@ def wait_until() -> Callable[[Callable[[], object], str], None]:
 
 
 @pytest.fixture(scope="session")
+def jobs_of() -> Callable[[str], set[Planned]]:
+    return jobs
+
+
+@pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Project], None]], Path]:
     """Builds a tracked project once in a whole test session, however many test processes there are."""
 
@@ -211,3 +224,35 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Calla
         return once(tmp_path_factory.getbasetemp(), name, lambda folder: make(copy_project(folder, tracked=True)))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def finished(built_once) -> Path:
+    """The project after a run of two scenarios; a third one's data can't be had, and etth1 neither."""
+
+    def run(project):
+        project.configure(
+            settings={
+                "data": {"test_rows": 200},
+                "network": {"hidden": 8, "depth": 6, "representation": 16, "controller": 8},
+                "pretrain": {"epochs": 1},
+            },
+            scenarios={
+                "delayed": {
+                    "datasets": ["etth1", "nyc_weather"],
+                    "seeds": [0, 1],
+                    "arms": ["nomem", "fsnet_memory"],
+                    "baselines": ["persistence", "seasonal_naive", "rls"],
+                    "compare": [["nomem", "fsnet_memory"], ["nomem", "persistence"]],
+                },
+                "immediate": {"arms": ["nomem"], "baselines": ["persistence"], "compare": [["nomem", "persistence"]]},
+            },
+            tables={"ablation": ["delayed", "immediate", "delayed_ecl_h12"]},
+        )
+        every = re.search(r"^CHECKPOINT_EVERY = .*$", (project / "pipeline/fsnet/online.py").read_text(), re.M)
+        project.edit("pipeline/fsnet/online.py", every.group(), "CHECKPOINT_EVERY = 50")
+        code, text = project.call("results/light/fsnet_ablation.json")
+        assert code == 0, text
+        (project / "output.txt").write_text(text)
+
+    return built_once("finished", run)

@@ -19,39 +19,6 @@ from pipeline.fsnet import forecasts
 TABLE = "results/light/fsnet_ablation.json"
 DELAYED = "results/light/fsnet/nyc_weather/delayed"
 ROWS, TRAIN_END, VAL_END, TEST_ROWS, H = 8730, 1746, 2183, 200, 12  # 20:5:75 of the hours of 2013, UTC
-CHECKPOINT_EVERY = 50
-
-
-@pytest.fixture(scope="session")
-def finished(built_once) -> Path:
-    """The project after a run of two scenarios; a third one's data can't be had, and etth1 neither."""
-
-    def run(project):
-        project.configure(
-            settings={
-                "data": {"test_rows": TEST_ROWS},
-                "network": {"hidden": 8, "depth": 6, "representation": 16, "controller": 8},
-                "pretrain": {"epochs": 1},
-            },
-            scenarios={
-                "delayed": {
-                    "datasets": ["etth1", "nyc_weather"],
-                    "seeds": [0, 1],
-                    "arms": ["nomem", "fsnet_memory"],
-                    "baselines": ["persistence", "seasonal_naive", "rls"],
-                    "compare": [["nomem", "fsnet_memory"], ["nomem", "persistence"]],
-                },
-                "immediate": {"arms": ["nomem"], "baselines": ["persistence"], "compare": [["nomem", "persistence"]]},
-            },
-            tables={"ablation": ["delayed", "immediate", "delayed_ecl_h12"]},
-        )
-        every = re.search(r"^CHECKPOINT_EVERY = .*$", (project / "pipeline/fsnet/online.py").read_text(), re.M)
-        project.edit("pipeline/fsnet/online.py", every.group(), f"CHECKPOINT_EVERY = {CHECKPOINT_EVERY}")
-        code, text = project.call(TABLE)
-        assert code == 0, text
-        (project / "output.txt").write_text(text)
-
-    return built_once("finished", run)
 
 
 @pytest.fixture(scope="session")
@@ -235,7 +202,7 @@ def test_interrupted_runs_resume_to_the_bit_and_redo_nothing(new_project, finish
     assert process.returncode != 0
     assert json.loads((arm / "evaluate.failed.json").read_text())["status"] == "killed"
     second = steps()
-    assert second > first >= CHECKPOINT_EVERY
+    assert second > first >= 50  # the first checkpoint
 
     process, job = started()
     process.kill()

@@ -134,6 +134,7 @@ rule fsnet_ablation:
     params:
         settings={},
         unavailable=unavailable("fsnet"),
+        failed=failed("fsnet"),
     script:
         "../scripts/run_stage.py"
 

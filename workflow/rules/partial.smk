@@ -1,0 +1,51 @@
+"""Tables of what has finished when jobs have failed: Snakemake is called once more, for the tables alone.
+
+That call gets what is lost as `config["partial"]`, and the plan leaves it out (see pipeline.core.partial); the first
+call fails all the same. The next ordinary call takes up what failed, and the tables after it.
+"""
+
+import json
+import subprocess
+import time
+
+from pipeline.core.partial import Work, losses
+
+began = time.time()
+
+
+def planned(job, places):
+    """A job of the DAG as what `losses` reads."""
+    system, _, stage = job.rule.name.partition("_")
+    known = system in SYSTEMS
+    record = next((Path(path) for path in job.output if str(path).endswith(".run.json")), None)
+    return Work(
+        stage=stage if known else job.rule.name,
+        finished=workflow.dag.finished(job),
+        needs=tuple(places[other] for other in workflow.dag.dependencies[job] if other in places),
+        system=system if known else None,
+        run=record,
+        log=Path(job.log[0]) if job.log else None,
+        **{name: job.wildcards_dict.get(name) for name in ("root", "scenario", "arm")},
+    )
+
+
+def build_partial_tables():
+    """Call Snakemake for the tables that failed jobs have held up, if there is anything to show."""
+    scheduler = workflow.scheduler
+    stopped = not scheduler.failed or scheduler.running or not scheduler.keepgoing
+    if stopped or not workflow.is_main_process or "partial" in config:
+        return  # interrupted, or told to stop at the first failure, or itself the second call
+    jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    places = {job: place for place, job in enumerate(jobs)}
+    lost = losses([planned(job, places) for job in jobs], began)
+    targets = [str(jobs[place].output[0]) for place in lost.tables if jobs[place].output]
+    if not lost or not targets:
+        return
+    print("Some jobs have failed: tables are built of what has finished, with the rest marked.", file=sys.stderr)
+    order = {"arguments": sys.argv[1:], "targets": targets, "partial": lost.plain()}
+    call = [sys.executable, workflow.source_path("../scripts/build_partial.py")]
+    subprocess.run(call, input=json.dumps(order), text=True)
+
+
+onerror:
+    build_partial_tables()
