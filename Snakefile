@@ -15,6 +15,7 @@ configfile: workflow.source_path("config.yaml")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/partial.smk"
+include: "workflow/rules/sweep.smk"
 
 
 for name in SYSTEMS:
@@ -33,6 +34,7 @@ rule all:
         tables("results"),
         figures("results"),
         analyses("results"),
+        sweeps("results"),
 
 
 rule light:
@@ -40,3 +42,4 @@ rule light:
         tables("results/light"),
         figures("results/light"),
         analyses("results/light"),
+        sweeps("results/light"),

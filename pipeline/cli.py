@@ -45,12 +45,12 @@ def read_config(overlays: Sequence[Path] = ()) -> dict[str, Any]:
     """
     import yaml
 
-    from .core.config import merge
+    from .core.config import merge, parse_yaml
 
     config: dict[str, Any] = {}
     for path in (PROJECT / "config.yaml", *overlays):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = parse_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path} can't be read: {error.strerror}") from None
         except yaml.YAMLError as error:
@@ -63,12 +63,11 @@ def read_config(overlays: Sequence[Path] = ()) -> dict[str, Any]:
 
 def load_plan(config: dict[str, Any]) -> Any:
     """The workflow's plan for this configuration: validated, for ``results`` and ``results/light``."""
-    import yaml
-
     from .core.catalog import load_catalog
+    from .core.config import parse_yaml
     from .core.plan import Plan
 
-    light = yaml.safe_load((PROJECT / "config" / "light.yaml").read_text(encoding="utf-8"))
+    light = parse_yaml((PROJECT / "config" / "light.yaml").read_text(encoding="utf-8"))
     catalog = load_catalog(PROJECT / "config" / "datasets.yaml", config.get("data") or {})
     return Plan(config, {"results": {}, "results/light": light}, {name: system(name) for name in SYSTEMS}, catalog)
 

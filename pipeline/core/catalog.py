@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from .config import NAME, Model, validated
+from .config import NAME, Model, parse_yaml, validated
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def load_catalog(
 
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"The catalogue of data sets {path} is missing") from None
     except yaml.YAMLError as error:

@@ -12,7 +12,8 @@ from .choices import CACHE, RECORD, Choice, data_folders, resolve
 from .config import Config, SystemConfig, merge, validated
 from .errors import DataError
 from .partial import Losses, place
-from .stages import code
+from .stages import COMMON, code
+from .sweeps import PREFIX, expand, points
 
 
 class Plan:
@@ -36,7 +37,7 @@ class Plan:
         losses: Losses | None = None,
     ):
         self.losses = losses or Losses()
-        self.stages = {name: module.STAGES for name, module in systems.items()}
+        self.stages = {name: {**COMMON, **module.STAGES} for name, module in systems.items()}
         self.catalog = catalog
         self.roots: dict[str, dict[str, SystemConfig]] = {}
         self._choices: dict[tuple[str, str], Choice | DataError] = {}
@@ -44,8 +45,10 @@ class Plan:
             merged = merge(config, overlay)
             sections = {name: merged.pop(name, {}) for name in systems}
             self.config = validated(Config, merged, "config")
+            models = {name: systems[name].Settings for name in sections}
             self.roots[root] = {
-                name: SystemConfig(name, section, systems[name].Settings) for name, section in sections.items()
+                name: SystemConfig(name, expand(name, section, models[name]), models[name])
+                for name, section in sections.items()
             }
             for section in self.roots[root].values():
                 for scenario in section.section.scenarios.values():
@@ -155,6 +158,15 @@ class Plan:
                     },
                 }
         return found
+
+    def sweep(self, system: str, root: str, table: str) -> dict[str, Any]:
+        """What the sweep of a table ``sweep_<name>`` is made of, see ``core.sweeps.points``."""
+        return points(self.system(root, system), table.removeprefix(PREFIX))
+
+    def sweeps(self, system: str, root: str) -> list[str]:
+        """Tables of a system's sweeps of which failed jobs have left anything."""
+        tables = [PREFIX + name for name in self.system(root, system).section.sweep]
+        return [table for table in tables if self.stands(system, root, table)]
 
     def raw_files(self, system: str, root: str, scenario: str, mode: str) -> list[Path]:
         """Files that ``prepare`` reads: the user's own in place, or those that the rule ``fetch`` makes."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .config import Model, validated
 from .errors import PipelineError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+IMPORT = re.compile(r"^[ \t]*((?:from[ \t]+[.\w]+[ \t]+import[ \t]+(?:\([^)]*\)|[\w*])|import[ \t]+\w)[^\n;#]*)", re.M)
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,24 @@ class Stage:
         return getattr(importlib.import_module(module), name)
 
 
+class Shown(Model):
+    """Settings of stages that draw."""
+
+    language: Literal["en", "zh"] = "en"
+
+
+# Stages that every system has without a line of its own.
+COMMON = {"sweep": Stage("pipeline.core.sweep_table:summarise", Shown)}
+
+
 @cache
 def _imports(module: Path) -> tuple[Path, ...]:
     """Files of this package that a module's source imports anywhere, lazily or not."""
     found = set()
     parts = [PACKAGE.name, *module.relative_to(PACKAGE).with_suffix("").parts]
     package = parts[:-1]
-    for node in ast.walk(ast.parse(module.read_text())):
+    # Only the import statements are parsed: every start of the workflow does this for every module.
+    for node in (ast.parse(found.group(1)).body[0] for found in IMPORT.finditer(module.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

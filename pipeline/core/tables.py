@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,8 @@ from .store import read_json, write_json
 SOFTWARE = ("torch", "numpy", "xarray", "zarr", "snakemake", "mlflow")
 
 
-def assemble(job: Job, settings: Any, log: Any) -> Result:
-    """Stage ``ablation``: one JSON file of schema ``ablation/1`` out of the scenarios' blocks.
+def assembled(job: Job) -> dict[str, Any]:
+    """A table of schema ``ablation/1`` out of the scenarios' blocks.
 
     A scenario whose data can't be had stands in ``unavailable`` with the reason; an arm whose jobs have failed stands
     in its place among the arms with ``"status": "failed"`` and its message.
@@ -24,7 +25,7 @@ def assemble(job: Job, settings: Any, log: Any) -> Result:
     for name, lost in (job.facts.get("failed") or {}).items():
         arms = {**scenarios[name]["arms"], **lost["arms"]}
         scenarios[name]["arms"] = {arm: arms[arm] for arm in lost["order"] if arm in arms}
-    table = {
+    return {
         "schema": "ablation/1",
         "system": job.system,
         "scenarios": scenarios,
@@ -32,11 +33,20 @@ def assemble(job: Job, settings: Any, log: Any) -> Result:
         "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         "produced": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(job.outputs["table"], table)
-    metrics = {
+
+
+def metrics_of(table: Mapping[str, Any]) -> dict[str, float]:
+    """Primary metrics of a table, as the tracker shows them: ``<metric>/<scenario>/<method>`` -> mean."""
+    return {
         f"{block['primary']['metric']}/{scenario}/{name}": member["metrics"][block["primary"]["metric"]]["mean"]
-        for scenario, block in scenarios.items()
+        for scenario, block in table["scenarios"].items()
         for name, member in {**block["baselines"], **block["arms"]}.items()
         if block["primary"]["metric"] in member.get("metrics", {})
     }
-    return Result(metrics, tables=("table",))
+
+
+def assemble(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``ablation``: the table of :func:`assembled` as one JSON file."""
+    table = assembled(job)
+    write_json(job.outputs["table"], table)
+    return Result(metrics_of(table), tables=("table",))

@@ -4,11 +4,9 @@ import fcntl
 import sys
 from pathlib import Path
 
-import yaml
-
 from pipeline.core.catalog import load_catalog
 from pipeline.core.choices import CACHE
-from pipeline.core.config import difference, merge
+from pipeline.core.config import difference, merge, parse_yaml
 from pipeline.core.errors import PipelineError
 from pipeline.core.partial import Losses
 from pipeline.core.plan import Plan
@@ -44,7 +42,7 @@ if workflow.is_main_process:  # dry runs, too: which they are is not known yet
 def make_plan():
     """The validated plan; a wrong configuration stops here with its message."""
     base, light = (
-        yaml.safe_load(Path(workflow.source_path(f"../../{name}")).read_text())
+        parse_yaml(Path(workflow.source_path(f"../../{name}")).read_text())
         for name in ("config.yaml", "config/light.yaml")
     )
     asked = {key: value for key, value in config.items() if key != "partial"}  # see partial.smk
@@ -72,7 +70,7 @@ wildcard_constraints:
     dataset="[a-z][a-z0-9_]*",
     scenario="[a-z][a-z0-9_]*",
     arm="[a-z][a-z0-9_]*",
-    table="[a-z][a-z0-9_]*",
+    table="(?!sweep_)[a-z][a-z0-9_]*",  # the tables of sweeps come from sweep.smk
 
 
 def plainly(function):

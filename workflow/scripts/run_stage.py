@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.core.environment import end_with_parent
 from pipeline.core.errors import PipelineError
-from pipeline.core.stages import Job, run
+from pipeline.core.stages import COMMON, Job, run
 from pipeline.registry import system
 
 end_with_parent()
@@ -27,7 +27,7 @@ try:
             facts=facts,
             log=Path(job.log[0]),
         ),
-        system(name).STAGES[stage],
+        {**COMMON, **system(name).STAGES}[stage],
     )
 except PipelineError as error:
     sys.exit(f"{type(error).__name__}: {error}")
