@@ -2,6 +2,7 @@
 
 snakemake --cores 4 results/fsnet_ablation.json          one system's table
 snakemake --cores 2 results/light/fsnet_ablation.json    the same DAG at minutes' size
+snakemake --cores 4                                      everything, and results/report.html
 """
 
 from snakemake.utils import min_version
@@ -16,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/partial.smk"
 include: "workflow/rules/sweep.smk"
+include: "workflow/rules/report.smk"
 
 
 for name in SYSTEMS:
@@ -35,6 +37,7 @@ rule all:
         figures("results"),
         analyses("results"),
         sweeps("results"),
+        "results/report.html",
 
 
 rule light:
@@ -43,3 +46,4 @@ rule light:
         figures("results/light"),
         analyses("results/light"),
         sweeps("results/light"),
+        "results/light/report.html",

@@ -164,6 +164,13 @@ def bench(args: argparse.Namespace) -> None:
     print(f"\nWritten to {args.out}")
 
 
+def graph(args: argparse.Namespace) -> None:
+    """Draw the job graph that is read from the standard input."""
+    from .core.graph import write
+
+    print(*write(sys.stdin.read(), args.out, list(SYSTEMS)), sep="\n")
+
+
 def compare(args: argparse.Namespace) -> None:
     """Print a results file."""
     from .core.store import read_json
@@ -238,6 +245,13 @@ def parser() -> argparse.ArgumentParser:
     one = add(bench, "time the systems on one thread, beside their plain counterparts and published figures")
     one.add_argument("systems", **names)
     one.add_argument("--out", type=Path, metavar="FILE", default=Path("results/benchmarks.json"), help="the report")
+
+    one = add(
+        graph,
+        "draw the rules and the jobs of the workflow, without Graphviz",
+        "  snakemake --dag dot results/fsnet_ablation.json | python -m pipeline graph --out graph",
+    )
+    one.add_argument("--out", type=Path, metavar="FOLDER", default=Path("results/graph"), help="default: results/graph")
 
     one = add(
         compare,

@@ -84,7 +84,10 @@ class Shown(Model):
 
 
 # Stages that every system has without a line of its own.
-COMMON = {"sweep": Stage("pipeline.core.sweep_table:summarise", Shown)}
+COMMON = {
+    "sweep": Stage("pipeline.core.sweep_table:summarise", Shown),
+    "page": Stage("pipeline.core.pages:render", Model),
+}
 
 
 @cache

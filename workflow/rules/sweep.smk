@@ -17,7 +17,13 @@ for name in SYSTEMS:
         output:
             table=f"{{root}}/{name}_{{table}}.json",
             csv=f"{{root}}/{name}_{{table}}.csv",
-            figure=f"{{root}}/{name}_{{table}}.png",
+            figure=report(
+                f"{{root}}/{name}_{{table}}.png",
+                caption="../report/sweep.rst",
+                category=name,
+                subcategory="sweeps",
+                labels={"show": "{table}"},
+            ),
             run=f"{{root}}/{name}/{{table}}.run.json",
         log:
             f"{{root}}/{name}/{{table}}.log",
