@@ -3,10 +3,13 @@
 The first is `workflow/estimates.yaml` (CPU seconds of one job of each rule) times the number of jobs.
 """
 
+import csv
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.core.progress import duration
+from pipeline.core.terminal import grid
 
 FILE = Path("workflow/estimates.yaml")
 
@@ -50,15 +53,34 @@ def sentence(jobs: Mapping[str, int], seconds: Mapping[str, float], cores: int |
     return f"Estimate: {duration(work)} of computing{on} (most of it: {largest}, {duration(known[largest])})."
 
 
-def slowest(times: Mapping[str, list[float]], shortest: float = 60.0, shown: int = 5) -> str | None:
-    """One line on the rules that took most; None where all took less than `shortest` seconds together.
+@dataclass
+class Spent:
+    """What the jobs of one rule have taken."""
 
-    times: rule -> wall seconds of each of its jobs.
-    """
-    total = {rule: sum(seconds) for rule, seconds in times.items()}
+    walls: list[float] = field(default_factory=list)  # seconds
+    cpu: float = 0.0  # seconds, of the jobs with a benchmark
+    peak_mb: float = 0.0  # the largest resident memory of a job with a benchmark
+    measured: int = 0
+
+    def add(self, wall: float, benchmark: Path | None) -> None:
+        self.walls.append(wall)
+        try:
+            rows = list(csv.DictReader(benchmark.open(), delimiter="\t")) if benchmark else []
+            cpu, peak = sum(float(row["cpu_time"]) for row in rows), max(float(row["max_rss"]) for row in rows)
+        except (OSError, ValueError, KeyError):  # none, or of a job that was too short to be measured
+            return
+        self.cpu, self.peak_mb, self.measured = self.cpu + cpu, max(self.peak_mb, peak), self.measured + 1
+
+
+def summary(spent: Mapping[str, Spent], shortest: float = 60.0, shown: int = 5) -> str | None:
+    """A short table of the rules that took most; None where all took less than `shortest` seconds together."""
+    total = {rule: sum(one.walls) for rule, one in spent.items()}
     if sum(total.values()) < shortest:
         return None
-    first = sorted(total, key=total.__getitem__, reverse=True)[:shown]
-    counts = {rule: f"{len(times[rule])} job{'s' * (len(times[rule]) != 1)}" for rule in first}
-    parts = (f"{rule} {duration(total[rule])} ({counts[rule]})" for rule in first if total[rule] >= 1)
-    return f"Slowest rules, wall time summed over their jobs: {', '.join(parts)}."
+    rows = []
+    for rule in sorted(total, key=total.__getitem__, reverse=True)[:shown]:
+        one = spent[rule]
+        measured = (duration(one.cpu), f"{one.peak_mb:,.0f} MB") if one.measured else ("", "")
+        rows.append((rule, str(len(one.walls)), duration(total[rule]), duration(max(one.walls)), *measured))
+    header = ("slowest rules", "jobs", "wall, summed", "longest job", "CPU", "peak memory of a job")
+    return grid(header, rows)

@@ -45,8 +45,8 @@ class LogHandler(LogHandlerBase):
         self._cores: int | None = None
         self._light = False
         self._estimated = False
-        self._begun: dict[int, tuple[str, float]] = {}  # running jobs: rule, time
-        self._times: dict[str, list[float]] = {}  # rule -> wall seconds of its finished jobs
+        self._begun: dict[int, tuple[str, float, Path | None]] = {}  # running jobs: rule, time, benchmark file
+        self._spent: dict[str, estimate.Spent] = {}  # by rule, of finished jobs
         self._console = logging.getLogger("snakemake.logging")
         self._actions = {
             LogEvent.WORKFLOW_STARTED: self._workflow_started,
@@ -74,9 +74,9 @@ class LogHandler(LogHandlerBase):
         """Log what is left. Snakemake calls it at the end, logging a second time at exit."""
         if not self._closed:
             self._closed = True
-            slowest = estimate.slowest(self._times)
-            if slowest:
-                self._console.info(slowest)
+            summary = estimate.summary(self._spent)
+            if summary:
+                self._console.info(f"\n{summary}\n")
             if self._session is not None:
                 self._session.close()
                 # Python would look through a million objects of mlflow's before it exits: seconds after Ctrl-C.
@@ -114,7 +114,8 @@ class LogHandler(LogHandlerBase):
             self._console.info(text)
 
     def _job_info(self, record: Any) -> None:
-        self._begun[record.jobid] = (record.rule_name, record.created)
+        benchmark = getattr(record, "benchmark", None)
+        self._begun[record.jobid] = (record.rule_name, record.created, Path(benchmark) if benchmark else None)
         run_files = [path for path in record.output if path.endswith(_RUN_FILE)]
         if not run_files:
             return
@@ -126,8 +127,8 @@ class LogHandler(LogHandlerBase):
 
     def _job_finished(self, record: Any) -> None:
         if record.job_id in self._begun:
-            rule, begun = self._begun.pop(record.job_id)
-            self._times.setdefault(rule, []).append(record.created - begun)
+            rule, begun, benchmark = self._begun.pop(record.job_id)
+            self._spent.setdefault(rule, estimate.Spent()).add(record.created - begun, benchmark)
         if self._session is not None:
             self._session.finished(record.job_id)
 

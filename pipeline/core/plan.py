@@ -36,7 +36,6 @@ class Plan:
         catalog: Catalog,
         losses: Losses | None = None,
     ):
-        self.losses = losses or Losses()
         self.stages = {name: {**COMMON, **module.STAGES} for name, module in systems.items()}
         self.catalog = catalog
         self.roots: dict[str, dict[str, SystemConfig]] = {}
@@ -54,7 +53,14 @@ class Plan:
                 for scenario in section.section.scenarios.values():
                     for dataset in scenario.datasets:
                         catalog[dataset]  # raises, with the names that exist
-            for name, section in self.roots[root].items():
+        self.losses = Losses()
+        self.lose(losses or Losses())
+
+    def lose(self, losses: Losses) -> None:
+        """Leave out what failed jobs have cost; once only."""
+        self.losses = losses
+        for root, sections in self.roots.items():
+            for name, section in sections.items():
                 self._leave_out(root, name, section)
 
     def _leave_out(self, root: str, name: str, section: SystemConfig) -> None:

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import environment
+from pipeline.core.damage import checked
 from pipeline.core.errors import DataError
 from pipeline.core.progress import Progress
-from pipeline.core.store import digest, write_json
+from pipeline.core.store import write_json
 
 SCHEMA = "run/1"
 SUFFIX = ".run.json"
@@ -176,7 +177,7 @@ class RunLog:
         self._record = self._describe({})  # what fail() has if an input can't be read
         inputs, contents = {}, {}
         for name, path in _flatten(self.facts.inputs).items():
-            sha256 = digest(path)
+            sha256 = checked(path)
             inputs[name] = {"path": str(path), "sha256": sha256}
             contents[name] = _content_digest(path, sha256)
         self.key = idempotency_key(self.facts, contents)
@@ -225,10 +226,12 @@ class RunLog:
         tables: Iterable[Path] = (),
         weights: Iterable[Path] = (),
         dataset_info: Mapping[str, Any] | None = None,
+        digests: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Write run.json and return it; call it when all outputs stand in their final places.
 
         metrics: final numbers; a value that is not finite is written as null.
+        digests: path of an output -> its digest, by which those who read it later tell that it is whole.
         figures, tables, weights: files to show as artefacts (weights: safetensors).
         """
         self._close()
@@ -239,6 +242,7 @@ class RunLog:
             "tables": [str(path) for path in tables],
             "weights": [str(path) for path in weights],
             "dataset_info": dict(dataset_info) if dataset_info else None,
+            "digests": dict(digests or {}),
             "cost": self._meter.read(),
             "ended": _now(),
         }

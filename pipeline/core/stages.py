@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -177,16 +178,15 @@ def run(job: Job, stage: Stage) -> Result:
     PipelineError
         From the stage, for bad input; recorded in ``<stem>.failed.json``.
     """
+    from .damage import unwritable
     from .runlog import RunFacts, RunLog
+    from .store import digest
 
     record = Path(job.outputs["run"])
     final = {name: Path(path) for name, path in job.outputs.items() if name != "run"}
     parts = {name: _temporary(path) for name, path in final.items()}
     settings = validated(stage.model, job.settings, f"{job.system}.{job.stage}")
     device = set_up(job.seeds, job.threads, job.device, stage.torch)
-    for path in parts.values():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(path)
     known = {name: job.facts.get(name) for name in ("scenario", "dataset", "arm", "rule")}
     facts = RunFacts(
         system=job.system,
@@ -202,25 +202,34 @@ def run(job: Job, stage: Stage) -> Result:
         **known,
     )
     log = RunLog(record, facts, log_path=job.log)
-    log.start()
     try:
+        log.start()
+        for path in parts.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(path)
         result = stage.load()(replace(job, outputs={**parts, "run": record}, device=device), settings, log)
         missing = [str(final[name]) for name, path in parts.items() if not path.exists()]
         if missing:
             raise PipelineError(f"{job.system}.{job.stage} did not write {', '.join(missing)}")
+        digests = {str(final[name]): digest(path) for name, path in parts.items()}
         for name, path in parts.items():
             _remove(final[name])
             os.replace(path, final[name])
         log.finish(
             result.metrics,
             dataset_info=result.dataset,
+            digests=digests,
             **{kind: _files(final, getattr(result, kind)) for kind in ("figures", "tables", "weights")},
         )
         return result
     except BaseException as error:
-        for path in parts.values():
-            _remove(path)
-        log.fail(error)
+        told = unwritable(error, record.parent)
+        with suppress(OSError):  # what can't be written can't be tidied up or recorded either: the message must do
+            for path in parts.values():
+                _remove(path)
+            log.fail(told or error)
+        if told:
+            raise told from error
         raise
 
 

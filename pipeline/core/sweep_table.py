@@ -14,7 +14,7 @@ from .stages import Job, Result, Shown
 from .store import write_json
 from .tables import assembled, metrics_of
 
-LOG_FROM = 20.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+LOG_FROM = 10.0  # ratio of the largest to the smallest value from which an axis is logarithmic
 NOTE = (
     "Dots: seeds; bars: 95 % intervals over seeds; dashed: baselines. Choose values on validation data, never on test."
 )
@@ -212,6 +212,6 @@ def _baselines(axes: Any, block: Mapping[str, Any], metric: str) -> None:
         )
     outside = [f"{name} {number(mean)}" for name, mean in scores.items() if name not in inside]
     if outside:
-        text = "\n".join(outside[:8] + ["…"] * (len(outside) > 8))
+        text = "\n".join(["off the axis:"] + outside[:8] + ["…"] * (len(outside) > 8))
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.9}
         axes.annotate(text, (1.01, 0.0), xycoords="axes fraction", va="bottom", fontsize=7, color=GREY, bbox=box)

@@ -12,10 +12,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
+from ..core.store import digest
 from .engine import LearnSettings, Report, State, learn_, load_state, predict
 from .replay import Replay
 from .settings import Online
@@ -113,7 +115,11 @@ def stream(learner: Learner, origins: np.ndarray, log: Any, checkpoint: Path, fi
         np.full((replicas, total, horizon, windows.labels.shape[2]), np.nan, np.float32),
         {name: np.full((replicas, total), np.nan, np.float32) for name in TRACKS},
     )
-    start = _resume(learner, trace, checkpoint, fingerprint)
+    try:
+        start = _resume(learner, trace, checkpoint, fingerprint)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        log.info(f"the checkpoint is damaged ({error}): the stream starts anew")
+        start = 0
     if start:
         log.resume(start)
     learning = online.learn != "nothing"
@@ -160,7 +166,9 @@ def _save(learner: Learner, trace: Trace, done: int, checkpoint: Path, fingerpri
     tracks = {name: track[:, :done] for name, track in trace.tracks.items()}
     with part.open("wb") as file:
         forecasts = trace.forecasts[:, :done]
-        np.savez(file, fingerprint=fingerprint, forecasts=forecasts, seconds=trace.seconds, **tracks)
+        np.savez(
+            file, fingerprint=fingerprint, state=digest(state), forecasts=forecasts, seconds=trace.seconds, **tracks
+        )
     part.replace(checkpoint.with_name(f"{checkpoint.name}.npz"))
     for old in checkpoint.parent.glob(f"{checkpoint.name}.*.safetensors"):
         if old != state:
@@ -176,9 +184,12 @@ def _resume(learner: Learner, trace: Trace, checkpoint: Path, fingerprint: str) 
         state = checkpoint.with_name(f"{checkpoint.name}.{done}.safetensors")
         if str(parts["fingerprint"]) != fingerprint or not state.exists():
             return 0
-        trace.forecasts[:, :done] = parts["forecasts"]
-        trace.seconds = float(parts["seconds"])
-        for name in TRACKS:
-            trace.tracks[name][:, :done] = parts[name]
+        if str(parts["state"]) != digest(state):
+            raise ValueError(f"{state.name} is not what was saved")
+        saved_trace = {name: parts[name] for name in ("forecasts", "seconds", *TRACKS)}  # all is read, or nothing taken
     learner.state = load_state(state, str(learner.windows.labels.device))
+    trace.forecasts[:, :done] = saved_trace["forecasts"]
+    trace.seconds = float(saved_trace["seconds"])
+    for name in TRACKS:
+        trace.tracks[name][:, :done] = saved_trace[name]
     return done

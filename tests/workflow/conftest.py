@@ -55,14 +55,18 @@ class Project:
     def __truediv__(self, path: str | Path) -> Path:
         return self.folder / path
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        """Snakemake in a process group of its own, as a terminal gives: Ctrl-C reaches all of it."""
+    def start(self, *arguments: str, limit_bytes: int | None = None, **environment: str) -> subprocess.Popen:
+        """Snakemake in a process group of its own, as a terminal gives: Ctrl-C reaches all of it.
+
+        limit_bytes: of every file that it or its jobs write.
+        """
+        limited = ["prlimit", f"--fsize={limit_bytes}"] if limit_bytes else []
         hidden = ("MLFLOW_", "PIPELINE_", "NO_PROXY", "no_proxy")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         clean |= {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
         clean |= {name: NOWHERE for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+            [*limited, sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=self.folder,
             env=clean | environment,
             stdout=subprocess.PIPE,
@@ -73,8 +77,13 @@ class Project:
         self.started.append(process)
         return process
 
-    def call(self, *arguments: str, **environment: str) -> Done:
-        process = self.start(*arguments, **environment)
+    def repaired(self, *arguments: str) -> None:
+        """The same call again, which must do what was left."""
+        code, text = self.call(*arguments)
+        assert code == 0, text
+
+    def call(self, *arguments: str, limit_bytes: int | None = None, **environment: str) -> Done:
+        process = self.start(*arguments, limit_bytes=limit_bytes, **environment)
         text = process.communicate(timeout=2 * PATIENCE_S)[0]
         return Done(process.returncode, text)
 
@@ -256,3 +265,38 @@ def finished(built_once) -> Path:
         (project / "output.txt").write_text(text)
 
     return built_once("finished", run)
+
+
+def shown_files() -> dict[str, str]:
+    """File of the project -> what the page says stands in it."""
+    found = {}
+    for path, block in re.findall(
+        r"^`([\w./]+)`[^\n]*(?:\n[^`\n#][^\n]*)*\n+```\w+\n(.*?)^```$",
+        (ROOT / "docs/extending.md").read_text(),
+        re.M | re.S,
+    ):
+        found[path] = block
+    return found
+
+
+@pytest.fixture(scope="session")
+def seasonal(built_once):
+    """The project with the fifth system, its table, its sweep and a report of it alone."""
+
+    def build(project):
+        written = shown_files()
+        for path in ("settings.py", "forecast.py", "compare.py"):
+            file = project / f"pipeline/seasonal/{path}"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(written.pop(f"pipeline/seasonal/{path}"))
+        (project / "pipeline/seasonal/__init__.py").touch()
+        (project / "workflow/rules/seasonal.smk").write_text(written.pop("workflow/rules/seasonal.smk"))
+        line = "SYSTEMS = {\n"
+        project.edit("pipeline/registry.py", line, line + written.pop("pipeline/registry.py"))
+        with (project / "config.yaml").open("a") as config:
+            config.write("\n" + written.pop("config.yaml"))
+        assert not written, f"the page shows {list(written)}, which this test doesn't write"
+        code, text = project.call("results/light/seasonal_ablation.json", "results/light/seasonal_sweep_days.json")
+        assert code == 0, text
+
+    return built_once("seasonal", build)

@@ -29,6 +29,12 @@ def planned(job, places):
     )
 
 
+def shows_anything(job):
+    """Whether the table that a job belongs to has a scenario left."""
+    system, root, table = job.rule.name.partition("_")[0], *map(job.wildcards_dict.get, ("root", "table"))
+    return bool(job.output) and (table is None or plan.stands(system, root, table))
+
+
 def build_partial_tables():
     """Call Snakemake for the tables that failed jobs have held up, if there is anything to show."""
     scheduler = workflow.scheduler
@@ -38,11 +44,13 @@ def build_partial_tables():
     jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
     places = {job: place for place, job in enumerate(jobs)}
     lost = losses([planned(job, places) for job in jobs], began)
-    targets = [str(jobs[place].output[0]) for place in lost.tables if jobs[place].output]
+    partial = lost.plain()
+    plan.lose(lost)
+    targets = [str(jobs[place].output[0]) for place in lost.tables if shows_anything(jobs[place])]
     if not lost or not targets:
         return
     print("Some jobs have failed: tables are built of what has finished, with the rest marked.", file=sys.stderr)
-    order = {"arguments": sys.argv[1:], "targets": targets, "partial": lost.plain()}
+    order = {"arguments": sys.argv[1:], "targets": targets, "partial": partial}
     call = [sys.executable, workflow.source_path("../scripts/build_partial.py")]
     subprocess.run(call, input=json.dumps(order), text=True)
 

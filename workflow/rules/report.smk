@@ -62,7 +62,7 @@ rule graph:
             directory("{root}/graph"),
             patterns=["{show}.png"],
             caption="../report/graph.rst",
-            category="workflow",
+            category="DAG",
             labels={"show": "{show}"},
         ),
     localrule: True

@@ -19,12 +19,12 @@ from pipeline.core.runlog import (
     RunFacts,
     RunLog,
     Terminated,
-    digest,
     idempotency_key,
     read_history,
     read_run,
     run_sibling,
 )
+from pipeline.core.store import digest
 
 FACTS = {"system": "fsnet", "stage": "train", "root": "results", "settings": {"eta": 0.003}, "scenario": "delayed"}
 

@@ -197,6 +197,22 @@ def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path, monkeypatch):
     assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "other") == 0
 
 
+@pytest.mark.parametrize("damage", ["cut", "bits of the trace", "bits of the state"])
+def test_a_damaged_checkpoint_is_not_taken_and_the_stream_starts_anew(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(online, "CHECKPOINT_EVERY", 30)
+    whole, _ = run("ogd", values(), tmp_path)
+    (state,) = tmp_path.glob("checkpoint.*.safetensors")
+    saved = state if damage == "bits of the state" else tmp_path / "checkpoint.npz"
+    content = bytearray(saved.read_bytes())
+    if damage == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content[len(content) // 2] ^= 1
+    saved.write_bytes(content)
+    again, _ = run("ogd", values(), tmp_path)
+    np.testing.assert_array_equal(whole.forecasts, again.forecasts)
+
+
 def test_windows_by_hand():
     y = np.arange(N, dtype=float)
     plain = Windows([series(y)], T, H, Network(), "cpu")

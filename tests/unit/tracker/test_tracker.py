@@ -170,11 +170,26 @@ def test_estimate_is_work_over_cores_but_never_below_the_longest_job(tmp_path: P
     assert estimate.load(tmp_path / "none.yaml", light=False) == {}
 
 
-def test_summary_ranks_rules_by_their_summed_time() -> None:
-    times = {"plot": [3.0, 4.0], "train": [120.0], "table": [0.1]}
-    expected = "Slowest rules, wall time summed over their jobs: train 2 min 00 s (1 job), plot 7 s (2 jobs)."
-    assert estimate.slowest(times) == expected
-    assert estimate.slowest({"plot": [3.0]}) is None
+def test_summary_ranks_rules_by_their_summed_time_and_reads_benchmarks(tmp_path) -> None:
+    header = "s\th:m:s\tmax_rss\tcpu_time\n"
+    for name, peak, cpu in (("a", 512.25, 100.5), ("b", 1800, 9.5)):
+        (tmp_path / f"{name}.tsv").write_text(f"{header}120.0\t0:02:00\t{peak}\t{cpu}\n")
+    (tmp_path / "short.tsv").write_text(f"{header}0.1\t0:00:00\tNA\tNA\n")
+    spent = {name: estimate.Spent() for name in ("plot", "train", "table")}
+    spent["plot"].add(3.0, None)
+    spent["plot"].add(4.0, tmp_path / "none.tsv")
+    spent["train"].add(120.0, tmp_path / "a.tsv")
+    spent["train"].add(10.0, tmp_path / "b.tsv")
+    spent["table"].add(0.1, tmp_path / "short.tsv")
+    lines = [line.split("  ") for line in estimate.summary(spent).splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert rows[0] == ["slowest rules", "jobs", "wall, summed", "longest job", "CPU", "peak memory of a job"]
+    assert rows[2:] == [
+        ["train", "2", "2 min 10 s", "2 min 00 s", "1 min 50 s", "1,800 MB"],
+        ["plot", "2", "7 s", "4 s"],
+        ["table", "1", "0 s", "0 s"],
+    ]
+    assert estimate.summary({"plot": spent["plot"]}) is None
 
 
 def test_console_line_tells_the_rest_at_the_pace_since_first_seen(tmp_path: Path, monkeypatch) -> None:

@@ -1,0 +1,209 @@
+"""Faults: each is one clear message, leaves nothing that looks whole but isn't, and the next call repairs it.
+
+What is the same for all systems (storage, damage, locks) is tried on the small system of docs/extending.md; kills on
+every system in TREES. `make test-faults` sets TEST_FAULTS and adds the long ones.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+long = pytest.mark.skipif(not os.environ.get("TEST_FAULTS"), reason="make test-faults")
+SEASONAL, HOURLY = "results/light/seasonal_ablation.json", "results/light/seasonal/nyc_weather/hourly"
+# System -> fixture with its finished table, the table, a scenario to do over with its stages and arms.
+TREES = {
+    "fsnet": (
+        "finished",
+        "results/light/fsnet_ablation.json",
+        "results/light/fsnet/nyc_weather/immediate",
+        ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
+        ("nomem",),
+    ),
+    "seasonal": (
+        "seasonal",
+        SEASONAL,
+        HOURLY,
+        ("prepare", "baselines", "evaluate", "compare", "ablation"),
+        ("last_day", "last_week", "mean_day"),
+    ),
+}
+
+
+def result(path):
+    """What two equal results agree in: all but costs, times and versions."""
+
+    def equal_part(value):
+        if isinstance(value, dict):
+            return {k: equal_part(v) for k, v in value.items() if k not in ("cost", "produced", "software")}
+        return [equal_part(item) for item in value] if isinstance(value, list) else value
+
+    return equal_part(json.loads(Path(path).read_text()))
+
+
+def parts(project):
+    """Files that a job was writing when it ended."""
+    return [path for path in project.folder.glob("results/**/.part-*") if ".zarr" not in str(path.parent)]
+
+
+@pytest.mark.parametrize("system", TREES)
+def test_a_job_killed_in_each_stage_is_done_over_to_the_same_result(system, request, new_project):
+    """Every job of a scenario, and of the table, is killed once, when it has written everything but moved nothing."""
+    fixture, table, scenario, stages, arms = TREES[system]
+    finished = request.getfixturevalue(fixture)
+    project = new_project(finished)
+    shutil.rmtree(project / scenario)
+    (project / table).unlink()
+    faults = {}
+    for stage in stages:
+        places = {"train": arms, "evaluate": arms, "ablation": ["ablation"]}.get(stage, [Path(scenario).name])
+        faults |= {f"{stage}__{place}": "kill once" for place in places}
+    code, text = project.call(table, "--retries", "1", **project.faults(**faults))
+    assert code == 0, text
+    assert len(list(project.folder.glob("struck.*"))) == len(faults)
+    assert result(project / table) == result(finished / table) and not parts(project)
+
+
+def test_damaged_and_vanished_inputs_are_named_and_made_anew(new_project, seasonal):
+    project = new_project(seasonal)
+    shutil.rmtree(project / f"{HOURLY}/last_day")
+    for path in (SEASONAL, f"{HOURLY}/scenario.json"):
+        (project / path).unlink()
+    series = project / f"{HOURLY}/series.npy"
+    status, content = series.stat(), bytearray(series.read_bytes())
+    content[5000] ^= 1  # one bit, which numpy would read without a word
+    series.write_bytes(content)
+    os.utime(series, ns=(status.st_atime_ns, status.st_mtime_ns))
+    code, text = project.call(SEASONAL)
+    assert code == 1 and "Traceback" not in text, text
+    log = (project / f"{HOURLY}/last_day/evaluate.failed.json").read_text()
+    assert "series.npy is not what its stage wrote (damaged, or changed by hand); it is set aside as" in log
+    assert not series.exists() and (series.parent / ".damaged-series.npy").read_bytes() == bytes(content)
+
+    code, text = project.call(SEASONAL, "--cores", "1", **project.faults(baselines__hourly=f"remove {series}"))
+    assert code == 1, text
+    failed = "".join(path.read_text() for path in (project / HOURLY).rglob("*.failed.json"))
+    assert "series.npy is gone since the workflow began; run the same command again" in failed, text
+    project.repaired(SEASONAL)
+    assert result(project / SEASONAL) == result(seasonal / SEASONAL)
+
+
+@contextmanager
+def storage(folder: Path, size: str) -> Iterator[object]:
+    """A file system of this size at a folder, which can be mounted with other options: needs root."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_and_a_read_only_one_are_told_and_the_work_goes_on(new_project, seasonal):
+    project = new_project(seasonal)
+    project.edit("profiles/default/config.yaml", "logger: [mlflow]\n", "")  # its database would fill the disk first
+    shutil.rmtree(project / "results")
+    (project / "results").mkdir()
+    with storage(project / "results", "400k") as remount:
+        code, text = project.call(SEASONAL)
+        assert code == 1, text
+        failed = "".join(path.read_text() for path in (project / "results").rglob("*.log"))
+        assert "can't be written: No space left on device." in failed + text and "MB are free there" in failed, failed
+        assert not (project / SEASONAL).exists() and not parts(project)
+        remount("size=400k,ro")
+        code, text = project.call(SEASONAL)
+        assert code == 1 and "Read-only file system" in text, text
+        remount("size=50m,rw")
+        project.repaired(SEASONAL)
+        assert result(project / SEASONAL) == result(seasonal / SEASONAL)
+
+
+def test_a_file_size_limit_is_told_like_a_full_disk(new_project, seasonal):
+    """Where nothing can be mounted: a limit that the forecasts exceed (977 x 24 numbers are 188 kB)."""
+    project = new_project(seasonal)
+    shutil.rmtree(project / f"{HOURLY}/mean_day")
+    for path in (SEASONAL, f"{HOURLY}/scenario.json"):
+        (project / path).unlink()
+    project.edit("profiles/default/config.yaml", "logger: [mlflow]\n", "")
+    code, text = project.call(SEASONAL, limit_bytes=150_000)
+    assert code == 1, text
+    table = json.loads((project / SEASONAL).read_text())["scenarios"]["hourly"]["arms"]
+    assert table["last_day"]["status"] == "done" and table["mean_day"]["status"] == "failed"
+    assert "can't be written: File too large. " in table["mean_day"]["message"] and not parts(project)
+
+
+def test_a_second_call_at_once_is_refused_and_harms_nothing(new_project, seasonal, wait_until):
+    project = new_project(seasonal)
+    shutil.rmtree(project / f"{HOURLY}/last_day")
+    for path in (SEASONAL, f"{HOURLY}/scenario.json"):
+        (project / path).unlink()
+    first = project.start(SEASONAL, **project.faults(evaluate__last_day=f"wait {project / 'go'}"))
+    running = project / f"{HOURLY}/last_day/evaluate.running.json"
+    wait_until(lambda: running.exists() or first.poll() is not None, "the job runs")
+    code, text = project.call(SEASONAL)
+    assert code == 1 and "cannot be locked" in text, text
+    assert running.exists()
+    (project / "go").touch()
+    text = first.communicate()[0]
+    assert first.returncode == 0, text
+    assert result(project / SEASONAL) == result(seasonal / SEASONAL)
+
+
+@long
+@pytest.mark.parametrize("system", TREES)
+def test_ten_random_kills(system, request, new_project):
+    """Whatever job runs at ten random moments is killed; the same command follows until it is through."""
+    fixture, table, scenario, *_ = TREES[system]
+    finished = request.getfixturevalue(fixture)
+    project, dice, kills = new_project(finished), random.Random(0), 0
+    for path in (project / "results/light").glob("*/*/*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (project / table).unlink()
+    for _ in range(40):
+        process = project.start(table)
+        patience = time.monotonic() + dice.uniform(0, 12)
+        while process.poll() is None and kills < 10:
+            running = list(project.folder.glob("results/light/**/*.running.json"))
+            if running and time.monotonic() > patience:
+                try:
+                    os.kill(json.loads(dice.choice(running).read_text())["pid"], signal.SIGKILL)
+                except (OSError, ValueError, KeyError):
+                    continue  # it has just ended
+                kills, patience = kills + 1, time.monotonic() + dice.uniform(0, 12)
+            time.sleep(0.02)
+        text = process.communicate()[0]
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0, text
+    assert kills, "nothing was killed"
+    assert result(project / table) == result(finished / table) and not parts(project)
+
+
+@long
+def test_a_zarr_chunk_gone_bad_is_found_before_anything_is_computed_from_it(new_project, finished):
+    project = new_project(finished)
+    scenario = project / "results/light/fsnet/nyc_weather/immediate"
+    shutil.rmtree(scenario / "nomem/forecasts.zarr")
+    table = TREES["fsnet"][1]
+    for path in (project / table, scenario / "scenario.json"):
+        path.unlink()
+    chunk = max(
+        (path for path in (scenario / "data.zarr").rglob("c/*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    chunk.write_bytes(content)
+    code, text = project.call(table)
+    assert code == 1, text
+    assert "data.zarr is not what its stage wrote" in (scenario / "nomem/evaluate.failed.json").read_text()
+    project.repaired(table)
+    assert result(project / table) == result(finished / table)
