@@ -1,8 +1,8 @@
 """Maps on a regular grid of time, latitude and longitude, and their values at points.
 
-A map stack is ``[P, T, LAT, LON]``: P quantities, latitude from south to north with both poles, longitude periodic without
-a doubled column. Interpolation is trilinear; numpy and torch follow the same formula, the latter is differentiable in the
-maps (and, piecewise, in the position).
+A map stack is ``[P, T, LAT, LON]``: P quantities, latitude from south to north with both poles, longitude periodic
+without a doubled column. Interpolation is trilinear; numpy and torch follow the same formula, the latter is
+differentiable in the maps (and, piecewise, in the position).
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The analytic electron-density profile of IRI as PyIRI builds it, from eight parameters, in numpy and in torch.
 
-PyIRI makes maps of a few layer parameters and a profile from them by closed formulae (Forsythe et al. 2023; Servan-Schreiber
-et al. 2026, doi 10.1029/2025SW004853): a NeQuick topside (Epstein layer, thickness growing with height), the bottomside
-of Ramakrishnan and Rawer (B0, B1), an E layer at 110 km, and half of what an F1 layer stands out. The same formulae
-stand here once, for either array library, so that points need no gridded call and derivatives are exact.
+PyIRI makes maps of a few layer parameters and a profile from them by closed formulae (Forsythe et al. 2023;
+Servan-Schreiber et al. 2026, doi 10.1029/2025SW004853): a NeQuick topside (Epstein layer, thickness growing with
+height), the bottomside of Ramakrishnan and Rawer (B0, B1), an E layer at 110 km, and half of what an F1 layer stands
+out. The same formulae stand here once, for either array library, so that points need no gridded call and derivatives
+are exact.
 
-Against PyIRI (with ``floor=1``): equal to rounding at all heights. With a floor of 1e8 m-3, the default, a night-time valley that
-PyIRI lets fall below 1e8 (down to 1) levels off there; above 1e10 the floor changes log10 Ne by less than 3e-5.
-PyIRI's own cut of terms below exp(-80) or beyond 25 thicknesses lies under either floor.
+Against PyIRI (with ``floor=1``): equal to rounding at all heights. With a floor of 1e8 m-3, the default, a
+night-time valley that PyIRI lets fall below 1e8 (down to 1) levels off there; above 1e10 the floor changes log10 Ne
+by less than 3e-5. PyIRI's own cut of terms below exp(-80) or beyond 25 thicknesses lies under either floor.
 
 The parameter vector (:data:`PARAMS`) holds logarithms, so corrections add. The F1 layer follows F2 as in PyIRI, times a
 factor that is one there. Corrections (:data:`FIELDS`) are increments of the first seven, and six bumps of log10 Ne.
@@ -69,23 +70,27 @@ def _bottom(xp: ModuleType, hm: Any, b0: Any, b1: Any, alt: Any) -> Any:
     return xp.exp(-xp.exp(xp.clip(b1 * xp.log(x), None, 4.4)) - _ln_cosh(xp, x))  # exp(4.4) = 81: as good as nothing
 
 
-def _density(xp: ModuleType, params: Any, alt: Any) -> Any:
-    """Ne [m-3] without floor; params [..., 8] and alt [...] broadcast."""
-    nm, hm, b0, b1, btop = (params[..., i] for i in range(5))
-    nm, b0, b1, btop = xp.exp(nm), xp.exp(b0), xp.exp(b1), xp.exp(btop)
+def _top(xp: ModuleType, params: Any, alt: Any) -> Any:
+    """Ne [m-3] at and above the peak: NeQuick's topside."""
+    nm, hm, btop = xp.exp(params[..., 0]), params[..., 1], xp.exp(params[..., 4])
+    dh = xp.clip(alt - hm, 0.0, None)
+    growth = 1 + TOPSIDE_R * TOPSIDE_G * dh / (TOPSIDE_R * btop + TOPSIDE_G * dh)
+    return nm * xp.exp(-2 * _ln_cosh(xp, 0.5 * dh / (btop * growth)))
+
+
+def _below(xp: ModuleType, params: Any, alt: Any) -> Any:
+    """Ne [m-3] below the peak: F2 bottomside, E layer, and half of what the F1 layer stands out of the two."""
+    nm, hm, b0, b1 = (params[..., i] for i in range(4))
+    nm, b0, b1 = xp.exp(nm), xp.exp(b0), xp.exp(b1)
     f1, nme, p = xp.exp(params[..., 5]), xp.exp(params[..., 6]), params[..., 7]
     depth = xp.clip(hm - HM_E, 20.0, None)
 
-    dh = xp.clip(alt - hm, 0.0, None)
-    growth = 1 + TOPSIDE_R * TOPSIDE_G * dh / (TOPSIDE_R * btop + TOPSIDE_G * dh)
-    top = nm * xp.exp(-2 * _ln_cosh(xp, 0.5 * dh / (btop * growth)))
-
-    lift = xp.where(alt >= HM_E, _drop_down(xp, alt, depth), 0 * depth)
-    f2 = nm * _bottom(xp, hm, b0, b1, alt) * xp.clip(lift, 0.0, None)
     above = alt >= HM_E
+    lift = xp.where(above, _drop_down(xp, alt, depth), 0 * depth)
+    f2 = nm * _bottom(xp, hm, b0, b1, alt) * xp.clip(lift, 0.0, None)
     e_shape = xp.exp(-2 * _ln_cosh(xp, 0.5 * (alt - HM_E) / xp.where(above, B_E_TOP, B_E_BOTTOM)))
     e = nme * e_shape * xp.where(above, _drop_up(xp, alt, depth, hm), 1.0 + 0 * depth)
-    below = f2 + xp.clip(e, 0.0, None)
+    total = f2 + xp.clip(e, 0.0, None)
 
     hm1 = xp.clip(hm - b0, F1_LOWEST, None)
     nm1 = f1 * nm * _bottom(xp, hm, b0, b1, hm1) * _drop_down(xp, hm1, depth)
@@ -93,12 +98,19 @@ def _density(xp: ModuleType, params: Any, alt: Any) -> Any:
     half = xp.clip(0.5 * (alt - hm1) / thick, -200.0, 0.0)
     full = nm1 * xp.exp(-2 * _ln_cosh(xp, half)) * _drop_down(xp, alt, hm1 - HM_E)
     inside = (alt > HM_E) & (alt < hm1)
-    below = below + 0.5 * xp.where(inside, xp.clip(full - below, 0.0, None), 0 * below)
-    return xp.where(alt >= hm, top, below)
+    return total + 0.5 * xp.where(inside, xp.clip(full - total, 0.0, None), 0 * total)
+
+
+def _density(xp: ModuleType, params: Any, alt: Any) -> Any:
+    """Ne [m-3] without floor; params [..., 8] and alt [...] broadcast."""
+    return xp.where(alt >= params[..., 1], _top(xp, params, alt), _below(xp, params, alt))
 
 
 def _log10(xp: ModuleType, params: Any, alt: Any, floor: float) -> Any:
-    density = _density(xp, params, alt)
+    return _floored(xp, _density(xp, params, alt), floor)
+
+
+def _floored(xp: ModuleType, density: Any, floor: float) -> Any:
     return 0.5 * xp.log10(density * density + floor * floor)
 
 
@@ -107,7 +119,12 @@ def log10_density(params: np.ndarray, alt: np.ndarray, floor: float = FLOOR) -> 
 
     ``floor`` [m-3] is joined smoothly, sqrt(Ne^2 + floor^2).
     """
-    return _log10(np, np.asarray(params, float), np.asarray(alt, float), floor)
+    params, alt = np.asarray(params, float), np.asarray(alt, float)
+    if params.ndim == 2 and alt.shape == params.shape[:1]:  # points: each side of the peak has its own formula
+        density, top = np.empty(len(alt)), alt >= params[:, 1]
+        density[top], density[~top] = _top(np, params[top], alt[top]), _below(np, params[~top], alt[~top])
+        return _floored(np, density, floor)
+    return _log10(np, params, alt, floor)
 
 
 def log10_density_torch(params: torch.Tensor, alt: torch.Tensor, floor: float = FLOOR) -> torch.Tensor:
@@ -181,15 +198,18 @@ def vtec(
     low: float = 90.0,
     high: float = 2000.0,
     floor: float = FLOOR,
+    nodes: int = 14,
 ) -> np.ndarray:
     """Vertical content [...] in TECU between two altitudes [km], of parameters [..., 8] and increments [..., 13]."""
     peak = params[..., 1] if increments is None else params[..., 1] + increments[..., 1]
-    alt, weight = quadrature(np, peak, low, high)
-    if increments is None:
-        value = log10_density(params[..., None, :], alt, floor)
-    else:
-        value = corrected(params[..., None, :], increments[..., None, :], alt, floor)
-    return np.sum(10**value * weight, axis=-1) * (1e3 / TECU)
+    alt, weight = quadrature(np, peak, low, high, nodes)
+    at = (params if increments is None else raised(params, increments))[..., None, :]
+    half = alt.shape[-1] // 2  # the first nodes lie below the peak
+    density = np.concatenate([_below(np, at, alt[..., :half]), _top(np, at, alt[..., half:])], axis=-1)
+    density = np.sqrt(density**2 + floor**2)
+    if increments is not None:
+        density = density * 10 ** (bumps(alt) @ increments[..., 7:, None])[..., 0]
+    return np.sum(density * weight, axis=-1) * (1e3 / TECU)
 
 
 def vtec_torch(

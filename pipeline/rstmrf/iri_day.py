@@ -31,7 +31,8 @@ def grid(step: float = STEP_DEG) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _harmonics(day: date, hours: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> list[np.ndarray]:
-    """foF2, hmF2, B0, B1, M3000 as [T, G, 2] (IG12 or R12 0 and 100), weighted between the two months around the day."""
+    """foF2, hmF2, B0, B1, M3000 as [T, G, 2] (IG12 or R12 0 and 100), weighted between the two months around the
+    day."""
     import PyIRI.main_library as main
     import PyIRI.sh_library as sh
 

@@ -44,8 +44,8 @@ STORM_KP = 3.0
 
 @dataclass(frozen=True)
 class Storm:
-    """Sizes of the storm terms at full strength (Kp 9): equatorial anomaly and high-latitude depletion in ln NmF2, uplift in
-    km, thickness in ln B0 and ln Btop."""
+    """Sizes of the storm terms at full strength (Kp 9): equatorial anomaly and high-latitude depletion in ln NmF2,
+    uplift in km, thickness in ln B0 and ln Btop."""
 
     anomaly: float
     depletion: float
@@ -87,7 +87,8 @@ class Nature:
         return value + self._tid(points)
 
     def vtec(self, low: float = 90.0, high: float = 2000.0) -> np.ndarray:
-        """Vertical content on the grid [T, LAT, LON] in TECU, without the travelling disturbance (below the grid's step)."""
+        """Vertical content on the grid [T, LAT, LON] in TECU, without the travelling disturbance (below the grid's
+        step)."""
         result = np.empty(self.params.shape[1:])
         for step in range(result.shape[0]):
             at = np.moveaxis(self.params[:, step], 0, -1)

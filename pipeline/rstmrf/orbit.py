@@ -1,8 +1,9 @@
 """Radio occultations of a sun-synchronous satellite: where the tangent point of the ray runs while a profile is taken.
 
-Circular orbits and straight rays. The frame turns with the sun (an inertial frame but for one degree a day), in which the
-satellite's node stands still; longitude follows from the universal time. FY-3D: 836 km, 98.75 degrees, ascending at 14 h local
-time, an occultation instrument that looks fore and aft (reference: Sun et al. 2018, amt-11-5797).
+Circular orbits and straight rays. The frame turns with the sun (an inertial frame but for one degree a day), in
+which the satellite's node stands still; longitude follows from the universal time. FY-3D: 836 km, 98.75 degrees,
+ascending at 14 h local time, an occultation instrument that looks fore and aft (reference: Sun et al. 2018,
+amt-11-5797).
 """
 
 from __future__ import annotations

@@ -21,11 +21,12 @@ def days(reader: str, names: list[str], hours: int) -> list[date]:
     """Days of IRI maps that a scenario's worlds need, sorted; ``reader`` is the data set's."""
     if reader == "simulation":
         return sorted({day for name in names for day in simulation.days(name, hours)})
-    return list({"gim": GIM_DAYS, "profiles": COSMIC_DAYS}[reader])
+    return list({"ionex": GIM_DAYS, "profiles": COSMIC_DAYS}[reader])
 
 
 def prepare(job: Job, settings: Prepare, log: Any) -> Result:
-    """Stage ``prepare``: IRI maps by day (``days``) and raw files (``raw``) -> ``worlds`` and ``truth``, a group a world.
+    """Stage ``prepare``: IRI maps by day (``days``) and raw files (``raw``) -> ``worlds`` and ``truth``, a group a
+    world.
 
     Raises
     ------

@@ -8,7 +8,8 @@ from .coordinates import degrees_of, harmonics
 
 
 def amplitudes(degree: int, slope: float, lowest: int = 0) -> np.ndarray:
-    """Standard deviation of each harmonic coefficient, falling as (1 + l/3)^-slope, so that the field's variance is one.
+    """Standard deviation of each harmonic coefficient, falling as (1 + l/3)^-slope, so that the field's variance is
+    one.
 
     Harmonics are 4-pi normalised: the variance is the sum of squares. Degrees below ``lowest`` are left out.
     """
@@ -20,7 +21,8 @@ def amplitudes(degree: int, slope: float, lowest: int = 0) -> np.ndarray:
 def series(
     rng: np.random.Generator, steps: int, size: np.ndarray, memory_h: np.ndarray, step_h: float = 1.0
 ) -> np.ndarray:
-    """Stationary first-order autoregressive coefficients [steps, K] with standard deviations and e-folding times [K]."""
+    """Stationary first-order autoregressive coefficients [steps, K] with standard deviations and e-folding times
+    [K]."""
     keep = np.exp(-step_h / memory_h)
     noise = rng.standard_normal((steps, len(size))) * size
     result = np.empty_like(noise)
@@ -45,8 +47,8 @@ def maps(
 ) -> np.ndarray:
     """Independent fields [count, T, LAT, LON] of unit variance over the sphere.
 
-    A share ``sun_fixed`` of the variance stays at its local time while the Earth turns below it, the rest turns with it.
-    Coefficients of degree l forget within memory_h / (1 + l/8) hours.
+    A share ``sun_fixed`` of the variance stays at its local time while the Earth turns below it, the rest turns with
+    it. Coefficients of degree l forget within memory_h / (1 + l/8) hours.
     """
     ls = degrees_of(degree)
     size, memory = amplitudes(degree, slope, lowest), memory_h / (1 + ls / 8)
@@ -62,7 +64,8 @@ def maps(
 
 
 def turned(coefficients: np.ndarray, angle_deg: np.ndarray, degree: int) -> np.ndarray:
-    """Coefficients [T, K] of f(lat, lon + angle) from those of f: a rotation of each pair of order m by m times the angle."""
+    """Coefficients [T, K] of f(lat, lon + angle) from those of f: a rotation of each pair of order m by m times the
+    angle."""
     result = coefficients.copy()
     for n in range(1, degree + 1):
         for m in range(1, n + 1):

