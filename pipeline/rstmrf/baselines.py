@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 
 from . import iri
-from .estimates import Predict
+from .estimates import Estimate, Predict, estimate
 from .grid import interpolate
 from .interpolation import OptimalInterpolation
 from .kalman import Kalman, assimilate
+from .tec import sun_fixed
 from .world import Points, World
 
 CLIMATE_BINS = {"qd": np.arange(-90, 91, 20.0), "lt": np.arange(0, 25, 3.0), "alt": np.arange(100, 541, 55.0)}
@@ -24,12 +25,25 @@ SAMPLES = 24
 UNRESOLVED = 0.09  # dex beside the smoother's own spread, chosen for coverage on development worlds
 
 
+def possible(name: str, world: World) -> bool:
+    """Whether a world has what a baseline needs: TEC maps, profiles to learn from, or (the smoother) either."""
+    profiles = len(world.used) > 0
+    needs = {
+        "iri": True,
+        "iri_tec": world.has_tec,
+        "tec_interpolation": world.has_tec,
+        "oi_iri_tec": world.has_tec and profiles,
+        "kf": world.has_tec or profiles,
+        "kf_filter": world.has_tec or profiles,
+    }
+    return needs.get(name, profiles)
+
+
 class Baselines:
     """The baselines of one world; what several of them need is made once."""
 
     def __init__(self, world: World):
         self.world = world
-        self._seconds: dict[str, float] = {}
 
     def background(self, maps: np.ndarray) -> Callable[[Points], np.ndarray]:
         """log10 Ne of parameter maps at points."""
@@ -54,6 +68,26 @@ class Baselines:
     @cached_property
     def _interpolation(self) -> OptimalInterpolation:
         return OptimalInterpolation(self.world, self.residuals)
+
+    def estimate(self, name: str) -> Estimate:
+        """A baseline by name, evaluated at everything that the world asks for."""
+        if name == "tec_interpolation":
+            return self._tec_alone()
+        return estimate(name, self.world, 0, self.named(name))
+
+    def _tec_alone(self) -> Estimate:
+        """TEC between the given maps by interpolation in sun-fixed longitude; it says nothing about density."""
+        world = self.world
+        at = sun_fixed(world.tec, world.tec_time_h, world.tec_lat, world.tec_lon)
+        tec = np.full(len(world.column_lat), np.nan)
+        for hour in np.unique(world.column_time_h):
+            here = world.column_time_h == hour
+            lats, row = np.unique(world.column_lat[here], return_inverse=True)
+            lons, column = np.unique(world.column_lon[here], return_inverse=True)
+            tec[here] = at([hour], lats, lons)[0][row, column]
+        none = np.full(len(tec), np.nan)
+        nothing = [np.full(size, np.nan) for size in (len(world.dense), int(world.obs_withheld.sum()))]
+        return Estimate("tec_interpolation", world.name, 0, *nothing, none, none, tec)
 
     def named(self, name: str) -> Predict:
         """A baseline by name: ``predict(points) -> (log10 Ne, sd or None)``."""
@@ -120,9 +154,3 @@ class Baselines:
     def kf_filter(self) -> Predict:
         """The same as a filter: no observation later than half an hour after the time in question."""
         return assimilate(self.world, Kalman(smooth=False)).predict
-
-    def kf_persistent(self) -> Predict:
-        """The smoother with a memory of 4 h in place of 12."""
-        from .observing import Prior
-
-        return assimilate(self.world, Kalman(prior=Prior(memory_h=4.0))).predict

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.stages import Job, Result
-from . import iri_day, simulation
+from . import iri_day, periods, simulation
 from .settings import Prepare
 from .world import Truth, World, save, save_truth
-
-GIM_DAYS = (date(2020, 1, 8), date(2020, 1, 9))
-COSMIC_DAYS = (date(2024, 5, 8),)
-
-
-def days(reader: str, names: list[str], hours: int) -> list[date]:
-    """Days of IRI maps that a scenario's worlds need, sorted; ``reader`` is the data set's."""
-    if reader == "simulation":
-        return sorted({day for name in names for day in simulation.days(name, hours)})
-    return list({"ionex": GIM_DAYS, "profiles": COSMIC_DAYS}[reader])
 
 
 def prepare(job: Job, settings: Prepare, log: Any) -> Result:
@@ -60,10 +50,10 @@ def _listed(value: Any) -> list[Any]:
 def simulated(paths: list[Any], settings: Prepare) -> list[tuple[World, Truth]]:
     """The simulated worlds that the settings name."""
     wanted = settings.worlds
-    size = simulation.Size(hours=wanted.hours, dense=wanted.dense_points, columns=wanted.columns)
+    size = simulation.Size(wanted.hours, wanted.profiles, wanted.dense_points, wanted.columns)
     made = []
     for name in wanted.names:
-        maps, lat, lon = iri_day.read(paths, simulation.days(name, wanted.hours))
+        maps, lat, lon = iri_day.read(paths, periods.days(name, wanted.hours))
         made.append(simulation.simulate(name, maps[0], maps[1], lat, lon, size))
     return made
 

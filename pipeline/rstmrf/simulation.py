@@ -7,25 +7,22 @@ makes them and that of the data stand in its attributes, so that a table tells w
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ConfigError
 from . import estimates
 from .coordinates import degrees_of, harmonics
 from .grid import Axes, interpolate
 from .nature import Nature, make
 from .orbit import Orbit, occultations
+from .periods import PERIODS, parse
 from .random_fields import maps as random_maps
 from .weather import hourly
 from .world import Points, Truth, World
 
-PERIODS = {"a": date(2024, 9, 11), "b": date(2024, 5, 10), "c": date(2024, 7, 12)}  # storm, great storm, quiet
-DAYS = 3
 HISTORY_H = 72
 PROFILES = 1950
 LEVELS_KM = np.linspace(130, 490, 12)
@@ -48,23 +45,6 @@ class Size:
     profiles: int = PROFILES
     dense: int = 20_000
     columns: int = 1200
-
-
-def parse(name: str) -> tuple[str, int]:
-    """Period letter and seed of a world's name, ``a101`` -> (a, 101)."""
-    match = re.fullmatch(r"([a-z])(\d+)", name)
-    if not match or match[1] not in PERIODS:
-        raise ConfigError(
-            f"worlds: {name!r} is no world; a name is a period ({', '.join(f'{k} = {v}' for k, v in PERIODS.items())}) "
-            "and a seed, such as a101"
-        )
-    return match[1], int(match[2])
-
-
-def days(name: str, hours: int = Size.hours) -> list[date]:
-    """Days whose IRI maps a world needs."""
-    first = PERIODS[parse(name)[0]]
-    return [first + timedelta(days=index) for index in range(hours // 24 + 1)]
 
 
 def level_errors(alt: np.ndarray) -> np.ndarray:

