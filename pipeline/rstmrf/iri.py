@@ -6,9 +6,9 @@ height), the bottomside of Ramakrishnan and Rawer (B0, B1), an E layer at 110 km
 out. The same formulae stand here once, for either array library, so that points need no gridded call and derivatives
 are exact.
 
-Against PyIRI (with ``floor=1``): equal to rounding at all heights. With a floor of 1e8 m-3, the default, a
-night-time valley that PyIRI lets fall below 1e8 (down to 1) levels off there; above 1e10 the floor changes log10 Ne
-by less than 3e-5. PyIRI's own cut of terms below exp(-80) or beyond 25 thicknesses lies under either floor.
+Against PyIRI (with ``floor=1``): equal to rounding at all heights. With a floor of 2e8 m-3, the default, a
+night-time valley that PyIRI lets fall below that (down to 1) levels off there; above 1e10 the floor changes log10 Ne
+by less than 1e-4. PyIRI's own cut of terms below exp(-80) or beyond 25 thicknesses lies under either floor.
 
 The parameter vector (:data:`PARAMS`) holds logarithms, so corrections add. The F1 layer follows F2 as in PyIRI, times a
 factor that is one there. Corrections (:data:`FIELDS`) are increments of the first seven, and six bumps of log10 Ne.
@@ -35,7 +35,7 @@ B_E_TOP, B_E_BOTTOM = 7.0, 5.0  # km
 TOPSIDE_G, TOPSIDE_R = 0.125, 100.0  # NeQuick's growth of the topside thickness
 F1_LOWEST = 180.0  # km
 F1_THICKNESS = 0.75  # of hmF1 - hmE
-FLOOR = 1e8  # m-3
+FLOOR = 2e8  # m-3
 TECU = 1e16  # m-2
 
 

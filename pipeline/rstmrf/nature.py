@@ -20,13 +20,13 @@ from .weather import Drivers
 from .world import Points
 
 SPREAD = {  # standard deviation of the random field on each parameter
-    "ln_nmf2": 0.24,
-    "hmf2": 16.0,  # km
-    "ln_b0": 0.16,
-    "ln_b1": 0.13,
+    "ln_nmf2": 0.25,
+    "hmf2": 17.0,  # km
+    "ln_b0": 0.17,
+    "ln_b1": 0.14,
     "ln_btop": 0.20,
     "ln_f1": 0.25,
-    "ln_nme": 0.20,
+    "ln_nme": 0.22,
 }
 SHAPES = (  # centre km, width km, standard deviation dex of the altitude bumps: larger and narrower low down
     (118.0, 22.0, 0.090),
@@ -40,6 +40,7 @@ SHAPES = (  # centre km, width km, standard deviation dex of the altitude bumps:
 CHAPMAN_GROWTH = 0.10  # of the scale height with height
 TID_DEX, TID_KM, TID_HOURS = 0.03, 1500.0, 1.5
 STORM_KP = 3.0
+SLOPE, MEMORY_H = 2.0, 30.0  # of the random fields: spectrum, and persistence of the largest scales
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Storm:
     def drawn(cls, rng: np.random.Generator) -> Storm:
         """Random sizes: half to one and a half of the usual ones."""
         a, d, u, t = rng.uniform(0.5, 1.5, 4)
-        return cls(0.40 * a, 0.40 * d, 30.0 * u, 0.10 * t)
+        return cls(0.30 * a, 0.30 * d, 22.0 * u, 0.08 * t)
 
 
 def strength(drivers: Drivers, hours: np.ndarray, lag_h: float) -> np.ndarray:
@@ -158,7 +159,8 @@ def make(
     names = list(SPREAD)
     for name, term in storm_terms(storm, drivers, hours, qd, lon).items():
         params[names.index(name)] += term
-    noise = random_maps(rng, lat, lon, hours, count=len(SPREAD) + 2 + len(SHAPES))
+    count = len(SPREAD) + 2 + len(SHAPES)
+    noise = random_maps(rng, lat, lon, hours, slope=SLOPE, memory_h=MEMORY_H, count=count)
     for index, (_, size) in enumerate(SPREAD.items()):
         params[index] += size * noise[index]
     share = 1 / (1 + np.exp(-1.2 * noise[len(SPREAD)]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .profiles import Profile
 
-WINDOW = 9  # levels of the running mean
+WINDOW_KM = 18.0  # of the running mean: nine levels of a retrieval with steps of 2 km
 NOISE_ABOVE_KM = 420.0
 
 
@@ -57,8 +57,9 @@ def part_of(profile: Profile, keep: np.ndarray, note: str) -> Profile:
     return replace(profile, **arrays, notes=(*profile.notes, note))
 
 
-def smooth(ne: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Running mean over up to ``window`` levels, fewer (and symmetric) near the ends."""
+def smooth(ne: np.ndarray, alt_km: np.ndarray) -> np.ndarray:
+    """Running mean over 18 km, at least three levels; fewer (and symmetric) near the ends."""
+    window = max(3, round(WINDOW_KM / max(float(np.median(np.diff(alt_km))), 1e-3)))
     total = np.concatenate([[0.0], np.cumsum(ne)])
     index = np.arange(len(ne))
     half = np.minimum(window // 2, np.minimum(index, len(ne) - 1 - index))
@@ -78,7 +79,7 @@ def faults(profile: Profile, rules: Rules | None = None) -> list[str]:
         found.append(
             f"altitude turns back at {100 * profile.folds:.0f} % of the levels, {100 * rules.folds:.0f} are allowed"
         )
-    line = smooth(profile.ne)
+    line = smooth(profile.ne, profile.alt_km)
     top = int(line.argmax())
     nmf2, hmf2 = float(profile.ne[top]), float(profile.alt_km[top])
     if not rules.hmf2_km[0] <= hmf2 <= rules.hmf2_km[1]:
