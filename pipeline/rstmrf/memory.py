@@ -1,0 +1,185 @@
+"""How much memory a training needs: estimated before it starts, watched while it runs, measured tensor by tensor."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import PipelineError
+from .settings import Learn
+
+MB = 2**20
+BASE_MB = 420.0  # interpreter, torch and a loaded world
+ADVICE = "train.batch 512, network.history 4, network.tec_factor 6, network.checkpointing true, train.time_bin 1"
+
+
+def resident_mb() -> float:
+    """Memory that the process holds now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / MB
+    except OSError:
+        import psutil
+
+        return psutil.Process().memory_info().rss / MB
+
+
+class Monitor:
+    """Memory of a training: ``now`` for the run's history, ``peak`` since it was made.
+
+    On CUDA it is what torch has allocated; else the resident set, sampled by a thread, because the peak lies inside
+    a step.
+    """
+
+    def __init__(self, device: str = "cpu", every_s: float = 0.02):
+        self.cuda = device.startswith("cuda")
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return
+        self._peak, self._stop = resident_mb(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(every_s,), daemon=True)
+        self._thread.start()
+
+    def _watch(self, every_s: float) -> None:
+        while not self._stop.wait(every_s):
+            self._peak = max(self._peak, resident_mb())
+
+    def now(self) -> float:
+        return torch.cuda.memory_allocated() / MB if self.cuda else resident_mb()
+
+    def peak(self) -> float:
+        """Highest value in MB; ends the watch."""
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() / MB
+        self._stop.set()
+        self._thread.join()
+        return max(self._peak, resident_mb())
+
+
+def grid_nodes(settings: Learn) -> tuple[int, int]:
+    """Rows and columns of the ConvLSTM's maps."""
+    network = settings.network
+    extra = 1 if network.padding == "zeros" else 0
+    return 180 // network.tec_factor + extra, 360 // network.tec_factor + extra
+
+
+def tensor_table(settings: Learn, windows: int) -> dict[str, dict[str, Any]]:
+    """The seed's memory table, tensor by tensor: name -> shape and bytes, for a batch with ``windows`` time windows.
+
+    ``direction_copied`` is what a copy a point would take; it is never made here.
+    """
+    network, batch = settings.network, settings.train.batch
+    rows, columns = grid_nodes(settings)
+    steps, channels = min(network.history, 6), network.tec_features
+    small = 2 if settings.train.precision == "bfloat16" else 4
+    shapes: dict[str, tuple[tuple[int, ...], int]] = {
+        "coords": ((batch, 4), 4),
+        "sw_seq": ((windows, network.history, len(network.drivers)), 4),
+        "sw_seq_copied": ((batch, network.history, len(network.drivers)), 4),
+        "unique_tec_map_seq": ((windows, steps, 1, rows, columns), 4),
+        "F_tec_unique": ((windows, channels, rows, columns), small),
+        "tec_grad_direction": ((windows, 2, rows, columns), small),
+        "direction_copied": ((batch, 2, rows, columns), 4),
+        "h_spatial": ((batch, network.basis), small),
+        "h_temporal": ((batch, network.basis), small),
+    }
+    return {name: {"shape": list(shape), "bytes": _count(shape) * size} for name, (shape, size) in shapes.items()}
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def windows_of(settings: Learn, hours: float = 72.0) -> int:
+    """Hourly windows that a batch meets: as many as its span of hours touches."""
+    return int(min(settings.train.time_bin, hours)) + 1
+
+
+def estimate_mb(settings: Learn, parameters: int, hours: float = 72.0) -> dict[str, float]:
+    """Expected memory of one training step in MB: weights with moments, activations kept for the backward pass, total.
+
+    The ConvLSTM keeps about 15 maps a channel and step: the convolution's input, the gates before and after their
+    bends, and the products of the cell. The point branches keep about twice their widths, several times as much where
+    derivatives are learnt from.
+    """
+    network, losses = settings.network, settings.losses
+    rows, columns = grid_nodes(settings)
+    steps = min(network.history, 6)
+    learned = losses.direction > 0 and losses.direction_target == "learned"
+    conv = 0.0
+    if network.conv_layers and (network.film or network.supervised or learned):
+        kept = steps if not network.checkpointing else 1
+        conv = windows_of(settings, hours) * network.tec_features * rows * columns * 4 * 15.0
+        conv *= network.conv_layers * (kept if not network.checkpointing else 1 + steps * 3 / 15.0)
+    width = 2 * (network.layers + 2) * network.hidden + 2 * network.basis + 192
+    physics = losses.chapman > 0 or losses.direction > 0
+    order = (6 if losses.chapman > 0 else 4) if physics else 1
+    points = settings.train.batch
+    if physics and losses.volume_points:
+        branches = points + order * losses.volume_points
+    else:
+        branches = points * order
+    point = branches * width * 4 * 2.0
+    if settings.train.precision == "bfloat16":
+        conv, point = 0.6 * conv, 0.7 * point
+    state = parameters * 4 * 4.0
+    parts = {"state_mb": state / MB, "conv_lstm_mb": conv / MB, "branches_mb": point / MB}
+    return {**parts, "step_mb": sum(parts.values()), "total_mb": BASE_MB + sum(parts.values())}
+
+
+def available_mb(device: str = "cpu") -> float:
+    """Memory that a run may use now: the GPU's free memory, or what the system and its control group leave."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info()[0] / MB
+    import psutil
+
+    free = psutil.virtual_memory().available / MB
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return free if limit == "max" else min(free, (int(limit) - used) / MB)
+    except (OSError, ValueError):
+        return free
+
+
+def check_fits(settings: Learn, parameters: int, hours: float, device: str = "cpu") -> dict[str, float]:
+    """The estimate; an error before the start where it exceeds what may be used.
+
+    Raises
+    ------
+    PipelineError
+        Naming the need, the limit and the settings that lower the need.
+    """
+    found = estimate_mb(settings, parameters, hours)
+    limit = settings.train.memory_mb or available_mb(device)
+    if found["total_mb"] > limit:
+        biggest = max(("conv_lstm_mb", "branches_mb"), key=lambda name: found[name])
+        raise PipelineError(
+            f"this training needs about {found['total_mb']:,.0f} MB, most of it {biggest.removesuffix('_mb')} "
+            f"({found[biggest]:,.0f} MB), and {limit:,.0f} MB may be used; lower it with some of: {ADVICE}"
+        )
+    return found
+
+
+def saved_bytes(step: Callable[[], torch.Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of ``step()``, each storage once (parameters included)."""
+    seen: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = step()
+    total = sum(seen.values())
+    del loss
+    return total

@@ -1,0 +1,215 @@
+"""Settings of R-STMRF's arms and the stages that read them (pydantic only: read at every start of the workflow)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ..core.config import ArmSettings, Model
+from ..core.stages import Stage
+
+BASELINES = (
+    *("iri", "iri_offset", "iri_tec", "oi_iri", "oi_iri_tec", "kf", "kf_filter", "climatology"),
+    "tec_interpolation",
+)
+
+
+class Iri(Model):
+    """Parameter maps of the climatological background, a day at a time."""
+
+    step: float = Field(5.0, gt=0, le=15, description="spacing of the maps [degrees]")
+
+
+class Worlds(Model):
+    """The worlds of a scenario: a period and a truth seed each (read for simulated data alone)."""
+
+    names: list[str] = Field(["a101"], min_length=1, description="period letter and truth seed: a1, b2, …")
+    hours: int = Field(71, ge=3, le=24 * 31, description="length of a world [h]")
+    profiles: int = Field(1950, ge=10, description="occultation profiles in a world of 72 h")
+    dense_points: int = Field(20_000, ge=100, description="area-uniform points that are scored")
+    columns: int = Field(1200, ge=10, description="columns whose peak and TEC are scored")
+
+
+class Network(Model):
+    """The point network: the seed's branches and their repaired forms."""
+
+    inputs: Literal["seed", "sphere"] = Field("seed", description="seed: plain angles; sphere: no seams, magnetic")
+    hidden: int = Field(128, ge=4, le=1024, description="width of the sine layers")
+    layers: int = Field(2, ge=0, le=8, description="hidden -> hidden layers: 2 is '3 layers' counting the first")
+    basis: int = Field(64, ge=4, le=512, description="basis functions of each branch")
+    omega: float = Field(30.0, gt=0, description="band limit of the spatial branch")
+    omega_time: float = Field(30.0, gt=0, description="band limit of the temporal branch")
+    hidden_omega: float = Field(30.0, gt=0, description="frequency of the layers after the first")
+    lstm: int = Field(64, ge=4, le=512, description="width of the two LSTM layers over space weather")
+    history: int = Field(6, ge=1, le=240, description="hours of space weather and TEC maps (the seed's seq_len)")
+    drivers: list[Literal["kp", "ap", "f107", "f107_81"]] = Field(["kp", "f107"], min_length=1)
+    conv_layers: int = Field(1, ge=0, le=4, description="ConvLSTM layers; 0: none")
+    tec_features: int = Field(16, ge=1, le=128, description="ConvLSTM channels (the seed's tec_feat_dim)")
+    tec_factor: int = Field(4, ge=1, le=30, description="1-degree TEC maps are thinned so: 4 -> 46 x 91, 6 -> 31 x 61")
+    padding: Literal["zeros", "sphere"] = "zeros"
+    supervised: bool = Field(False, description="the ConvLSTM learns the next map, and nothing else")
+    film: bool = Field(False, description="TEC features modulate the spatial functions (the seed's former version)")
+    zero_start: bool = Field(False, description="the residual starts at zero")
+    checkpointing: bool = Field(False, description="recompute the ConvLSTM's steps in the backward pass")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Network:
+        if self.film and not self.conv_layers:
+            raise ValueError("film needs the ConvLSTM's features: conv_layers must be at least 1")
+        if self.supervised and not self.conv_layers:
+            raise ValueError("supervised is the ConvLSTM's own task: conv_layers must be at least 1")
+        if self.padding == "sphere" and 360 // self.tec_factor % 2:
+            raise ValueError(f"tec_factor {self.tec_factor}: maps need an even number of longitudes")
+        return self
+
+
+class Losses(Model):
+    """Weights of the losses; 0 leaves a term out and doesn't compute it."""
+
+    data: float = Field(1.0, gt=0)
+    huber: float | None = Field(None, gt=0, description="threshold of the Huber loss [dex]; null: squares")
+    by_profile: bool = Field(False, description="a profile's points share one weight: their errors are correlated")
+    chapman: float = Field(0.1, ge=0, description="curvature in altitude")
+    chapman_of: Literal["field", "residual"] = Field("field", description="field in km (seed); residual / scale height")
+    direction: float = Field(0.03, ge=0, description="angle between the field's gradient and that of TEC")
+    direction_target: Literal["learned", "anchored"] = Field("learned", description="ConvLSTM head; finite differences")
+    direction_metric: Literal["degree", "km"] = "degree"
+    direction_gate: bool = Field(False, description="only near the peak and where TEC has a slope")
+    background: float = Field(0.0, ge=0, description="mean squared residual at points all over the volume (Jb)")
+    next_map: float = Field(1.0, ge=0, description="of the ConvLSTM's own task, where it has one")
+    volume_points: int = Field(
+        0, ge=0, le=65536, description="physics losses on so many points of the volume; 0: at the observations"
+    )
+    every: int = Field(1, ge=1, description="steps between physics losses")
+
+
+class Train(Model):
+    """How a point network is trained."""
+
+    steps: int = Field(300, ge=1)
+    batch: int = Field(2048, ge=8)
+    time_bin: float = Field(2.0, gt=0, description="hours that a batch comes from; many: each window costs a ConvLSTM")
+    lr: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
+    memory_mb: int | None = Field(None, ge=100, description="memory that may be used; null: what the machine has")
+
+
+class Saving(Model):
+    """Which checkpoints of a training stay on disk."""
+
+    best_only: bool = Field(True, description="the best and nothing else")
+    interval: int = Field(50, ge=1, description="steps between looks at the validation loss, and checkpoints")
+    weights_only: bool = Field(True, description="without the optimizer's state")
+    compressed: bool = False
+
+
+class Fields(Model):
+    """Statistics of the corrections as random fields; standard deviations were learnt on development worlds."""
+
+    degree: int = Field(8, ge=1, le=16, description="of the spherical harmonics")
+    sd: list[float] = Field(
+        [0.25, 18.0, 0.15, 0.12, 0.18, 0.25, 0.2, 0.12, 0.12, 0.10, 0.07, 0.05, 0.06],
+        min_length=13,
+        max_length=13,
+        description="of ln NmF2, hmF2 [km], ln B0, ln B1, ln Btop, ln F1, ln NmE and six altitude bumps [dex]",
+    )
+    earth_share: float = Field(0.3, ge=0, lt=1, description="share of the variance that turns with the Earth")
+    slope: float = Field(1.8, gt=0, description="amplitudes fall as (1 + degree / 3)^-slope")
+    memory: float = Field(24.0, gt=0, description="correlation time at degree 0 [h]")
+    knots: float = Field(3.0, gt=0, le=24, description="hours between time knots")
+    passes: int = Field(3, ge=1, le=8, description="Gauss-Newton passes")
+    iterations: int = Field(60, ge=1, le=500, description="conjugate-gradient steps a pass")
+    draws: int = Field(16, ge=2, le=100, description="draws of the posterior that give the spread")
+    representativeness: float = Field(0.08, ge=0, description="what the fields can't follow at a level [dex]")
+    tec_error: float = Field(1.3, gt=0, description="correlated error of TEC maps [TECU]: a field of its own")
+    tec_white: float = Field(1.0, gt=0, description="error of one TEC value alone [TECU]")
+    tec_relative: float = Field(0.1, ge=0, description="the same as a share of TEC")
+    huber: float = Field(3.0, gt=0, description="profiles and TEC values beyond so many sigma count less")
+
+
+class Nets(Model):
+    """The parameter networks of the ensemble."""
+
+    members: int = Field(5, ge=1, le=20)
+    steps: int = Field(200, ge=1)
+    batch: int = Field(2048, ge=8, description="levels in a batch of whole profiles")
+    hidden: int = Field(96, ge=4)
+    lr: float = Field(5e-3, gt=0)
+    omega: float = Field(2.5, gt=0, description="band limit")
+    time_stretch: float = Field(2.0, gt=0, description="time over the period against space of unit radius")
+    background: float = Field(0.1, ge=0, description="weight of Jb against Jo")
+    tec: float = Field(0.3, ge=0, description="weight of Jtec against Jo")
+    tec_points: int = Field(128, ge=1, description="TEC values a step")
+    huber: float = Field(2.0, gt=0)
+    representativeness: float = Field(0.08, ge=0, description="[dex]")
+
+
+class Assimilation(Model):
+    """The arm in parameter space."""
+
+    parts: Literal["blend", "nets", "fields"] = Field("blend", description="fields, networks, or both")
+    tec: bool = Field(True, description="TEC scales the background and is fitted; false: profiles alone")
+    nets_share: float = Field(0.5, ge=0, le=1, description="of the networks in the blend of increments")
+    inflation: float = Field(1.0, gt=0, description="factor on the spread")
+
+
+class Method(Model):
+    kind: Literal["point", "assimilate"] = "point"
+
+
+class Prepare(Model):
+    worlds: Worlds = Worlds()
+
+
+class IriDay(Model):
+    iri: Iri = Iri()
+
+
+class Plot(Model):
+    language: Literal["en", "zh"] = "en"
+
+
+class Nothing(Model):
+    """A stage without settings."""
+
+
+class Learn(Model):
+    method: Method = Method()
+    network: Network = Network()
+    losses: Losses = Losses()
+    train: Train = Train()
+    saving: Saving = Saving()
+    fields: Fields = Fields()
+    nets: Nets = Nets()
+    assimilation: Assimilation = Assimilation()
+
+
+class Settings(Learn, ArmSettings):
+    """All settings of an arm."""
+
+    TRAINED: ClassVar[tuple[str, ...]] = tuple(Learn.model_fields)
+    BASELINES: ClassVar[tuple[str, ...]] = BASELINES
+    METRICS: ClassVar[tuple[str, ...]] = (
+        *("skill", "rmse", "bias", "skill_sampled", "skill_unsampled", "rmse_sampled", "rmse_unsampled"),
+        *("rmse_nmf2", "rmse_fof2_mhz", "rmse_hmf2_km", "rmse_tec", "crps", "coverage90"),
+        *("rmse_withheld", "skill_withheld", "skill_f", "skill_e"),
+    )
+
+    iri: Iri = Iri()
+    worlds: Worlds = Worlds()
+
+
+STAGES = {
+    "iri": Stage("pipeline.rstmrf.iri_day:make", IriDay),
+    "prepare": Stage("pipeline.rstmrf.prepare:prepare", Prepare),
+    "baselines": Stage("pipeline.rstmrf.run_baselines:run", Nothing),
+    "train": Stage("pipeline.rstmrf.train:train", Learn, torch=True),
+    "evaluate": Stage("pipeline.rstmrf.evaluate:evaluate", Learn, torch=True),
+    "compare": Stage("pipeline.rstmrf.compare:compare", Nothing),
+    "plot": Stage("pipeline.rstmrf.figures:plot", Plot),
+    "analyse": Stage("pipeline.rstmrf.analysis:analyse", Plot),
+    "memory": Stage("pipeline.rstmrf.memory_table:write", Plot),
+    "ablation": Stage("pipeline.core.tables:assemble", Nothing),
+}

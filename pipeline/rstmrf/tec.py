@@ -1,0 +1,90 @@
+"""Maps of total electron content between epochs, and their gradients.
+
+Structures of the ionosphere stay with the sun, so between two epochs both maps are turned by the Earth's rotation
+since (or until) then before they are weighted: the format's own advice (Schaer et al. 1998, IONEX, section on
+interpolation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core.errors import DataError
+from .grid import Axes, interpolate
+
+KM_PER_DEGREE = 111.195  # on a sphere of 6,371 km
+DEGREES_PER_HOUR = 15.0
+TURN = 360.0
+
+
+def sun_fixed(
+    tec: np.ndarray, time_h: np.ndarray, lat: np.ndarray, lon: np.ndarray, longest_gap_h: float = 4.0
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Interpolator of maps [T, LAT, LON] (latitude ascending, longitude periodic) on evenly spaced or missing epochs.
+
+    Returns a function of times [T'], latitudes [LAT'] and longitudes [LON'] that gives maps [T', LAT', LON']. Maps
+    without any value are left out; times further than ``longest_gap_h`` from a map, and cells next to missing ones,
+    are NaN.
+    """
+    finite = np.isfinite(tec).reshape(len(tec), -1).any(axis=1) if tec.size else np.zeros(0, bool)
+    epochs, maps = np.asarray(time_h, float)[finite], np.asarray(tec, float)[finite]
+
+    def at(time: np.ndarray, to_lat: np.ndarray, to_lon: np.ndarray) -> np.ndarray:
+        result = np.full((len(time), len(to_lat), len(to_lon)), np.nan)
+        for row, hour in enumerate(np.asarray(time, float)):
+            if not len(epochs):
+                continue
+            right = int(np.clip(np.searchsorted(epochs, hour), 0, len(epochs) - 1))
+            left = max(right - 1, 0) if epochs[right] > hour else right
+            pair = {left: 1.0, right: 1.0}
+            if left != right:
+                share = (hour - epochs[left]) / (epochs[right] - epochs[left])
+                pair = {left: 1 - share, right: share}
+                if hour < epochs[left]:  # before the first map
+                    pair = {left: 1.0}
+            if min(abs(hour - epochs[index]) for index in pair) > longest_gap_h:
+                continue
+            total = 0.0
+            for index, weight in pair.items():
+                turned = to_lon + DEGREES_PER_HOUR * (hour - epochs[index])
+                axes = Axes(0.0, 1.0, float(lat[0]), float(lat[1] - lat[0]), float(lon[0]), float(lon[1] - lon[0]))
+                values = interpolate(maps[index][None, None], axes, 0.0, to_lat[:, None], turned[None, :])
+                total = total + weight * values[..., 0]
+            result[row] = total
+        return result
+
+    return at
+
+
+def gradient(field: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Northward and eastward derivative per km of maps [..., LAT, LON] on their own grid, by central differences.
+
+    Longitude is periodic; beyond a pole (where the grid has pole rows) lies the meridian half a turn on, and the
+    eastward derivative there is that of the limit: zero is given. Grids without pole rows end in one-sided differences.
+
+    Raises
+    ------
+    DataError
+        Longitudes that don't go once round, or a descending latitude.
+    """
+    step, turn = float(lat[1] - lat[0]), float(lon[1] - lon[0])
+    if step <= 0:
+        raise DataError("latitudes must ascend; turn the maps round before taking gradients")
+    if not np.isclose(turn * len(lon), TURN):
+        raise DataError(f"{len(lon)} longitudes, {turn:g} degrees apart, don't go once round: drop the doubled column")
+    north = np.empty_like(field, dtype=float)
+    north[..., 1:-1, :] = (field[..., 2:, :] - field[..., :-2, :]) / (2 * step)
+    poles = np.isclose(abs(lat[0]), 90) and np.isclose(abs(lat[-1]), 90) and len(lon) % 2 == 0
+    if poles:
+        south_beyond, north_beyond = (np.roll(field[..., row, :], len(lon) // 2, axis=-1) for row in (1, -2))
+        north[..., 0, :] = (field[..., 1, :] - south_beyond) / (2 * step)
+        north[..., -1, :] = (north_beyond - field[..., -2, :]) / (2 * step)
+    else:
+        north[..., 0, :] = (field[..., 1, :] - field[..., 0, :]) / step
+        north[..., -1, :] = (field[..., -1, :] - field[..., -2, :]) / step
+    cos = np.cos(np.deg2rad(lat))[:, None]
+    east = (np.roll(field, -1, axis=-1) - np.roll(field, 1, axis=-1)) / (2 * turn)
+    east = np.divide(east, cos, out=np.zeros_like(east, dtype=float), where=cos > 1e-9)
+    return north / KM_PER_DEGREE, east / KM_PER_DEGREE

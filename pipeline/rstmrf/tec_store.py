@@ -1,0 +1,149 @@
+"""TEC files of any kind -> one CF Zarr store ``time lat lon``, thinned or not, in pieces that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..core.errors import DataError
+from .coarsen import conservative, nodes, strided
+from .ionex import joined, read
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HOURS_A_PIECE = 48  # maps that are in memory at once: 48 of 1 degree are 13 MB
+NETCDF = (".nc", ".nc4", ".netcdf", ".h5")
+UNITS = {  # factor to TECU
+    "tecu": 1.0,
+    "1e16 m-2": 1.0,
+    "1e16m-2": 1.0,
+    "10^16 m-2": 1.0,
+    "1e16 el/m2": 1.0,
+    "1e16 electrons/m2": 1.0,
+    "m-2": 1e-16,
+    "1/m2": 1e-16,
+    "m^-2": 1e-16,
+}
+NAMES = {
+    "time": ("time", "epoch", "valid_time"),
+    "lat": ("lat", "latitude"),
+    "lon": ("lon", "longitude"),
+    "tec": ("tec", "vtec", "tec_map", "tecmap"),
+}
+
+
+def opened(path: Path | str) -> xr.Dataset:
+    """A NetCDF file or Zarr store with a regular grid as a lazy data set: ``tec`` and ``rms`` [time, lat, lon] in TECU,
+    latitudes ascending, longitudes from -180 once round.
+
+    Raises
+    ------
+    DataError
+        No variable or coordinate that can be taken for TEC, time, latitude or longitude; unknown units; an uneven grid.
+    """
+    import xarray as xr
+
+    try:
+        data = (
+            xr.open_dataset(path, chunks={}) if str(path).endswith(NETCDF) else xr.open_zarr(path, consolidated=False)
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} can't be opened as NetCDF or Zarr ({error})") from None
+    found = {}
+    for wanted, allowed in NAMES.items():
+        matches = [str(name) for name in data.variables if str(name).lower() in allowed]
+        if len(matches) != 1:
+            raise DataError(
+                f"{path}: exactly one variable of the names {', '.join(allowed)} is needed for {wanted}, it has "
+                f"{', '.join(map(str, data.variables))}"
+            )
+        found[matches[0]] = wanted
+    data = data.rename({old: new for old, new in found.items() if old != new})
+    unit = str(data["tec"].attrs.get("units", "")).strip().lower()
+    if unit not in UNITS:
+        raise DataError(f"{path}: TEC in units {unit!r}; allowed are {', '.join(UNITS)}")
+    maps = data["tec"].transpose("time", "lat", "lon") * UNITS[unit]
+    rms = data["rms"].transpose("time", "lat", "lon") * UNITS[unit] if "rms" in data else xr.full_like(maps, np.nan)
+    for axis in ("lat", "lon"):
+        steps = np.diff(data[axis].values)
+        if not len(steps) or not np.allclose(steps, steps[0], atol=1e-4 * abs(steps[0])):
+            raise DataError(f"{path}: {axis} is not evenly spaced; only regular grids are read")
+    both = xr.Dataset({"tec": maps, "rms": rms}).sortby("lat")
+    lon = both["lon"].values
+    if np.isclose(abs(lon[-1] - lon[0]), 360):
+        both, lon = both.isel(lon=slice(None, -1)), lon[:-1]
+    if not np.isclose(abs(lon[1] - lon[0]) * len(lon), 360):
+        raise DataError(f"{path}: longitudes {lon[0]:g}..{lon[-1]:g} don't go once round the Earth")
+    return both.assign_coords(lon=(np.round(lon, 6) + 180) % 360 - 180).sortby(["lon", "time"])
+
+
+def gathered(paths: Sequence[Path | str]) -> xr.Dataset:
+    """All files as one data set in time: IONEX, or NetCDF and Zarr on one grid; an epoch found twice keeps the later
+    file's."""
+    import xarray as xr
+
+    if not paths:
+        raise DataError("no TEC file is named")
+    gridded = [path for path in paths if str(path).endswith((*NETCDF, ".zarr"))]
+    if gridded and len(gridded) < len(paths):
+        raise DataError("IONEX files and NetCDF or Zarr stores don't go into one series; name one kind")
+    if gridded:
+        data = xr.concat([opened(path) for path in gridded], dim="time").sortby("time")
+        return data.isel(time=~data.indexes["time"].duplicated(keep="last"))
+    maps = joined([read(path) for path in paths])
+    coords = {"time": maps.time.astype("datetime64[ns]"), "lat": maps.lat, "lon": maps.lon}
+    dims = ("time", "lat", "lon")
+    variables = {"tec": (dims, maps.tec.astype(np.float32)), "rms": (dims, maps.rms.astype(np.float32))}
+    attrs = {"comment": "; ".join(maps.notes), "shell_height_km": maps.height_km}
+    return xr.Dataset(variables, coords, attrs).chunk({"time": HOURS_A_PIECE})
+
+
+def thinned(data: xr.Dataset, factor: int, method: Literal["conservative", "strided"] = "conservative") -> xr.Dataset:
+    """Maps thinned by a factor (4: 181 x 360 -> 46 x 90), lazily and piece by piece in time."""
+    import xarray as xr
+
+    if factor == 1:
+        return data
+    lat, lon = nodes(data["lat"].values, data["lon"].values, factor)
+    fine = data["lat"].values
+    work = (
+        (lambda maps: conservative(maps, fine, factor))
+        if method == "conservative"
+        else (lambda maps: strided(maps, factor))
+    )
+    variables = {}
+    for name in ("tec", "rms"):
+        chunks = data[name].data.rechunk({0: HOURS_A_PIECE, 1: -1, 2: -1})
+        small = chunks.map_blocks(work, dtype=data[name].dtype, chunks=(chunks.chunks[0], (len(lat),), (len(lon),)))
+        variables[name] = (("time", "lat", "lon"), small)
+    return xr.Dataset(variables, {"time": data["time"], "lat": lat, "lon": lon}, {**data.attrs, "thinned_by": factor})
+
+
+def write(data: xr.Dataset, path: Path | str) -> None:
+    """Write as CF Zarr; pieces in time are computed and written one after the other."""
+    import dask
+
+    data = data.copy()
+    data["tec"].attrs = {
+        "long_name": "vertical total electron content",
+        "units": "1e16 m-2",
+        "ancillary_variables": "rms",
+    }
+    data["rms"].attrs = {"long_name": "root-mean-square error of tec", "units": "1e16 m-2"}
+    data["lat"].attrs = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
+    data["lon"].attrs = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
+    data["time"].attrs = {"standard_name": "time", "axis": "T"}
+    data.attrs = {"Conventions": "CF-1.11", "title": "Global maps of total electron content", **data.attrs}
+    shape = (min(HOURS_A_PIECE, data.sizes["time"]), data.sizes["lat"], data.sizes["lon"])
+    encoding: dict[str, Any] = {name: {"chunks": shape, "dtype": "float32"} for name in ("tec", "rms")}
+    encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    for name in data.variables:
+        data[name].encoding = {}
+    with dask.config.set(scheduler="synchronous"):
+        data.chunk({"time": shape[0], "lat": -1, "lon": -1}).to_zarr(
+            path, mode="w", encoding=encoding, zarr_format=3, consolidated=False
+        )

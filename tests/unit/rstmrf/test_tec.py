@@ -1,0 +1,173 @@
+"""TEC maps: gradients, thinning and interpolation in time against closed forms; stores of any origin."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.errors import DataError
+from pipeline.rstmrf import coarsen, tec, tec_store
+from pipeline.rstmrf.coordinates import harmonics
+
+LAT, LON = np.arange(-90.0, 91), np.arange(-180.0, 180)
+
+
+def sphere_mean(maps, lat):
+    low, high = coarsen._bands(lat)
+    return (maps.mean(-1) * (high - low)).sum(-1) / 2
+
+
+@pytest.mark.parametrize("factor", [4, 6, 3])
+def test_the_mean_over_the_sphere_is_kept(factor):
+    maps = np.random.default_rng(0).normal(10, 3, size=(2, 181, 360))
+    small = coarsen.conservative(maps, LAT, factor)
+    assert np.allclose(sphere_mean(small, LAT[::factor]), sphere_mean(maps, LAT), rtol=1e-12)
+
+
+def test_thinning_by_four_gives_the_seeds_grids():
+    maps = np.zeros((1, 181, 360))
+    assert coarsen.closed(coarsen.conservative(maps, LAT, 4)).shape == (1, 46, 91)
+    assert coarsen.closed(coarsen.strided(maps, 6)).shape == (1, 31, 61)
+
+
+def test_area_means_are_those_of_brute_force():
+    rng = np.random.default_rng(1)
+    lat, lon = np.arange(-90, 91, 15.0), np.arange(-180, 180, 15.0)
+    maps = rng.normal(size=(len(lat), len(lon)))
+    found = coarsen.conservative(maps[None], lat, 2)[0]
+    fine = np.deg2rad(np.arange(-90 + 0.05, 90, 0.1))  # a fine raster of the same cells
+    row = np.abs(np.rad2deg(fine)[:, None] - lat).argmin(1)
+    east = np.arange(-180, 180, 0.5) + 0.25
+    column = (np.round((east + 180) / 15).astype(int)) % len(lon)
+    to_row = np.abs(np.rad2deg(fine)[:, None] - lat[::2]).argmin(1)
+    to_column = (np.round((east + 180) / 30).astype(int)) % (len(lon) // 2)
+    weight = np.cos(fine)[:, None] * np.ones(len(east))
+    total, area = np.zeros((2, *found.shape))
+    place = (to_row[:, None] + np.zeros(len(east), int), to_column[None] + np.zeros((len(fine), 1), int))
+    np.add.at(total, place, weight * maps[row][:, column])
+    np.add.at(area, place, weight)
+    assert np.allclose(found, total / area, atol=2e-3)
+
+
+@pytest.mark.parametrize("index", [1, 3, 6, 11, 20])
+def test_smooth_harmonics_pass_through_and_stay_periodic(index):
+    field = harmonics(LAT[:, None], LON[None], 4)[..., index][None]
+    small = coarsen.conservative(field, LAT, 4)
+    assert np.allclose(
+        small[:, 4:-4], field[:, 16:-16:4, ::4], atol=0.02
+    )  # nearer a pole a cell's mean lies off its node
+    turned = coarsen.conservative(np.roll(field, 8, axis=-1), LAT, 4)
+    assert np.allclose(turned, np.roll(small, 2, axis=-1), atol=1e-12)
+
+
+def test_white_noise_is_averaged_where_picking_keeps_it():
+    """Shares 1/8, 1/4, 1/4, 1/4, 1/8 either way leave a standard deviation of 7/32."""
+    maps = np.random.default_rng(2).normal(size=(3, 181, 360))
+    assert coarsen.conservative(maps, LAT, 4)[:, 10:-10].std() == pytest.approx(7 / 32, rel=0.03)
+    assert coarsen.strided(maps, 4).std() == pytest.approx(1, rel=0.05)
+
+
+def test_missing_cells_take_no_part():
+    maps = np.full((1, 181, 360), 7.0)
+    maps[0, 80:84, 100:104] = np.nan
+    small = coarsen.conservative(maps, LAT, 4)
+    assert np.allclose(small[np.isfinite(small)], 7)
+    maps[:] = np.nan
+    assert np.isnan(coarsen.conservative(maps, LAT, 4)).all()
+
+
+@given(st.integers(2, 200))
+@settings(max_examples=20, deadline=None)
+def test_factors_that_fit_are_allowed_and_others_named(factor):
+    fits = not 180 % factor and not 360 % factor
+    if fits:
+        assert coarsen.nodes(LAT, LON, factor)[0][-1] == 90
+    else:
+        with pytest.raises(DataError, match="allowed are 1, 2, 3, 4"):
+            coarsen.nodes(LAT, LON, factor)
+
+
+def test_gradients_are_per_kilometre_and_right_across_seams():
+    """Of sin(lat) and of cos(lat) cos(lon): closed forms on a sphere of 6,371 km."""
+    phi, lam = np.deg2rad(LAT)[:, None], np.deg2rad(LON)[None]
+    north, east = tec.gradient(np.sin(phi) + 0 * lam, LAT, LON)
+    assert np.allclose(north, np.cos(phi) / 6371 + 0 * lam, atol=1e-7)
+    assert np.allclose(east, 0, atol=1e-12)
+    north, east = tec.gradient(np.cos(phi) * np.cos(lam), LAT, LON)
+    inside = slice(1, -1)
+    assert np.allclose(east[inside], (-np.sin(lam) / 6371 + 0 * phi)[inside], atol=1e-7)
+    assert np.allclose(north, -np.sin(phi) * np.cos(lam) / 6371, atol=1e-7)  # also over the poles
+
+
+def test_gradients_refuse_what_they_would_get_wrong():
+    with pytest.raises(DataError, match="ascend"):
+        tec.gradient(np.zeros((181, 360)), LAT[::-1], LON)
+    with pytest.raises(DataError, match="once round"):
+        tec.gradient(np.zeros((181, 361)), LAT, np.arange(-180.0, 181))
+
+
+def test_between_epochs_the_field_stays_with_the_sun():
+    """A crest at 14 h local time: interpolation in sun-fixed longitude is exact, plain averaging is not."""
+    lat, lon, hours = np.arange(-90, 91, 5.0), np.arange(-180, 180, 5.0), np.array([0.0, 2.0, 4.0])
+
+    def crest(hour):
+        angle = np.deg2rad(15 * ((hour + lon / 15) - 14))
+        return 20 + 10 * np.cos(angle)[None] * np.cos(np.deg2rad(lat))[:, None]
+
+    maps = np.stack([crest(hour) for hour in hours])
+    at = tec.sun_fixed(maps, hours, lat, lon)
+    assert np.allclose(at([1.0], lat, lon)[0], crest(1.0), atol=1e-10)
+    assert np.abs(0.5 * (maps[0] + maps[1]) - crest(1.0)).max() > 0.3
+    assert np.allclose(at([2.0], lat, lon)[0], maps[1])
+    assert np.isnan(at([9.5], lat, lon)).all()  # further than four hours from any map
+
+
+def test_maps_without_a_value_are_passed_over():
+    lat, lon = np.arange(-90, 91, 30.0), np.arange(-180, 180, 30.0)
+    maps = np.stack([np.full((7, 12), value) for value in (4.0, np.nan, 8.0)])
+    found = tec.sun_fixed(maps, np.arange(3.0), lat, lon)([1.0], lat, lon)
+    assert np.allclose(found, 6.0)
+
+
+def netcdf(path, lat, lon, factor=1.0, units="TECU", name="tec"):
+    values = 10 + np.arange(3)[:, None, None] + 0.1 * lat[:, None] + 0 * lon
+    time = np.datetime64("2024-09-01", "ns") + np.arange(3) * np.timedelta64(1, "h")
+    variables = {name: (("time", "latitude", "longitude"), values * factor, {"units": units})}
+    xr.Dataset(variables, {"time": time, "latitude": lat, "longitude": lon}).to_netcdf(path)
+    return values
+
+
+@pytest.mark.parametrize(("units", "factor"), [("TECU", 1.0), ("m-2", 1e16)])
+def test_any_regular_netcdf_comes_out_the_same(tmp_path, units, factor):
+    """181 x 361 from north to south, 0..360, in either unit."""
+    netcdf(tmp_path / "t.nc", np.arange(90.0, -91, -1), np.arange(0.0, 361), factor, units)
+    data = tec_store.gathered([tmp_path / "t.nc"])
+    assert data["tec"].shape == (3, 181, 360)
+    assert data["lat"][0] == -90 and data["lon"][0] == -180 and data["lon"][-1] == 179
+    assert np.allclose(data["tec"].values[1, :, 7], 11 + 0.1 * LAT)
+    tec_store.write(tec_store.thinned(data, 4), tmp_path / "small.zarr")
+    with xr.open_zarr(tmp_path / "small.zarr", consolidated=False) as small:
+        assert small["tec"].shape == (3, 46, 90) and small["tec"].attrs["units"] == "1e16 m-2"
+        assert small["lat"].attrs["standard_name"] == "latitude" and small.attrs["Conventions"] == "CF-1.11"
+        assert np.allclose(small["tec"].values[0, 4:-4, 0], 10 + 0.1 * LAT[16:-16:4], atol=0.01)
+
+
+def test_wrong_units_names_and_grids_are_errors(tmp_path):
+    lat, lon = np.arange(-90.0, 91, 10), np.arange(-180.0, 180, 10)
+    netcdf(tmp_path / "a.nc", lat, lon, units="apples")
+    netcdf(tmp_path / "b.nc", lat, lon, name="temperature")
+    netcdf(tmp_path / "c.nc", lat, lon[:20])
+    netcdf(tmp_path / "d.nc", np.array([-90.0, -60, -10, 90]), lon)
+    for name, message in zip("abcd", ["units 'apples'", "needed for tec", "once round", "evenly spaced"], strict=True):
+        with pytest.raises(DataError, match=message):
+            tec_store.gathered([tmp_path / f"{name}.nc"])
+
+
+def test_ionex_days_become_one_store(data_dir, tmp_path):
+    folder = data_dir / "iono" / "ionex"
+    data = tec_store.gathered([folder / "codg0080.20i.Z", folder / "codg0090.20i.Z"])
+    tec_store.write(data, tmp_path / "gim.zarr")
+    with xr.open_zarr(tmp_path / "gim.zarr", consolidated=False) as stored:
+        assert dict(stored.sizes) == {"time": 49, "lat": 71, "lon": 72}
+        assert float(stored["rms"].mean()) == pytest.approx(1.29, abs=0.02)
