@@ -57,7 +57,7 @@ def _recorded(path: Path) -> str | None:
         except DataError:
             continue
         for output, written in digests.items():
-            if Path(output).name == path.name:
+            if os.path.normpath(record.parent / output) == os.path.normpath(path):
                 return written
     return None
 
