@@ -76,6 +76,7 @@ def test_an_input_that_is_gone(tmp_path):
         (OSError(errno.EFBIG, ""), r"can't be written: File too large\. "),
         (OSError(errno.EROFS, "", "/a/b"), r"/a/b can't be written: Read-only file system\. Make the folder writable"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), r"No space left on device"),
+        (OSError("23448 requested and 17984 written"), r"No space left on device"),  # numpy's
         (OSError(errno.ENOENT, "", "/a/b"), None),
         (ValueError("28"), None),
     ],
