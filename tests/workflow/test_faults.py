@@ -1,7 +1,8 @@
 """Faults: each is one clear message, leaves nothing that looks whole but isn't, and the next call repairs it.
 
-What is the same for all systems (storage, damage, locks) is tried on the small system of docs/extending.md; kills on
-every system in TREES. `make test-faults` sets TEST_FAULTS and adds the long ones.
+What is the same for all systems (storage, damage) is tried on the small system of docs/extending.md; kills on every
+system in TREES. `make test-faults` sets TEST_FAULTS and adds the long ones. Ctrl-C, a killed Snakemake and two calls at
+once are in test_end_to_end.py, a tracker that is down in test_tracking.py.
 """
 
 import json
@@ -145,23 +146,6 @@ def test_a_file_size_limit_is_told_like_a_full_disk(new_project, seasonal):
         r"can't be written: (File too large|No space left on device)\. [\d,]+ MB are free there"  # numpy says neither
     )
     assert re.search(told, table["mean_day"]["message"]) and not parts(project)
-
-
-def test_a_second_call_at_once_is_refused_and_harms_nothing(new_project, seasonal, wait_until):
-    project = new_project(seasonal)
-    shutil.rmtree(project / f"{HOURLY}/last_day")
-    for path in (SEASONAL, f"{HOURLY}/scenario.json"):
-        (project / path).unlink()
-    first = project.start(SEASONAL, **project.faults(evaluate__last_day=f"wait {project / 'go'}"))
-    running = project / f"{HOURLY}/last_day/evaluate.running.json"
-    wait_until(lambda: running.exists() or first.poll() is not None, "the job runs")
-    code, text = project.call(SEASONAL)
-    assert code == 1 and "cannot be locked" in text, text
-    assert running.exists()
-    (project / "go").touch()
-    text = first.communicate()[0]
-    assert first.returncode == 0, text
-    assert result(project / SEASONAL) == result(seasonal / SEASONAL)
 
 
 @long
