@@ -1,5 +1,7 @@
 # make results/fsnet_ablation.json   any target of the workflow; the environment is made first
+# make results/report.html           everything in one HTML file, with pictures of the DAG
 # make test                          the tests
+# make test-faults                   the long ones: ten random kills a system, and more damage
 #
 # CORES=n sets the cores, TORCH_INDEX=url another build of torch, PYTHON=python3.11 the interpreter.
 CORES ?= 2
@@ -8,7 +10,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: all light test lint ui data bench env
+.PHONY: all light test test-faults lint ui data bench env
 .DEFAULT_GOAL := all
 
 all light: env
@@ -29,6 +31,9 @@ $(BIN)/.made: requirements.lock pyproject.toml
 
 test: env
 	$(BIN)/python -m pytest -n $(CORES)
+
+test-faults: env
+	TEST_FAULTS=1 $(BIN)/python -m pytest -n $(CORES) tests/workflow/test_faults.py
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -154,10 +154,13 @@ def schema(args: argparse.Namespace) -> None:
 
 def bench(args: argparse.Namespace) -> None:
     """Measure the systems and write the report."""
-    from .core.bench import run
+    from .core.bench import run, start
 
     parts = {name: module(name, "bench") for name in args.systems or SYSTEMS}
     measures = {name: part.measure for name, part in parts.items() if part}
+    if not args.systems and Path("Snakefile").is_file():
+        tables = [f"{root}/{name}_ablation.json" for root in ("results/light", "results") for name in SYSTEMS]
+        measures["workflow"] = lambda: start([*tables, "all"])
     if not measures:
         raise PipelineError(f"no benchmarks for {', '.join(parts)}")
     run(measures, args.out)

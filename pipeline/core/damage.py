@@ -57,7 +57,7 @@ def _recorded(path: Path) -> str | None:
         except DataError:
             continue
         for output, written in digests.items():
-            if Path(output).name == path.name:
+            if os.path.normpath(record.parent / output) == os.path.normpath(path):
                 return written
     return None
 
@@ -70,8 +70,10 @@ def unwritable(error: BaseException, folder: Path) -> PipelineError | None:
         error = error.__cause__ or error.__context__
     again = "then run the same command again: it goes on where it stopped"
     for one in chain:
-        # Libraries in other languages pass the system's message on, as text.
+        # Libraries in other languages pass the system's error on as text, and numpy says how much it could write.
         code = getattr(one, "errno", None) or int((re.findall(r"os error (\d+)", str(one)) or [0])[0])
+        if isinstance(one, OSError) and re.search(r"\d+ requested and \d+ written", str(one)):
+            code = errno.ENOSPC
         where = getattr(one, "filename", None) or folder
         if code in _FULL:
             return PipelineError(

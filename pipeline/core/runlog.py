@@ -231,7 +231,7 @@ class RunLog:
         """Write run.json and return it; call it when all outputs stand in their final places.
 
         metrics: final numbers; a value that is not finite is written as null.
-        digests: path of an output -> its digest, by which those who read it later tell that it is whole.
+        digests: path of an output, seen from run.json -> its digest, by which its readers tell that it is whole.
         figures, tables, weights: files to show as artefacts (weights: safetensors).
         """
         self._close()

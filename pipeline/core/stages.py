@@ -211,7 +211,7 @@ def run(job: Job, stage: Stage) -> Result:
         missing = [str(final[name]) for name, path in parts.items() if not path.exists()]
         if missing:
             raise PipelineError(f"{job.system}.{job.stage} did not write {', '.join(missing)}")
-        digests = {str(final[name]): digest(path) for name, path in parts.items()}
+        digests = {os.path.relpath(final[name], record.parent): digest(path) for name, path in parts.items()}
         for name, path in parts.items():
             _remove(final[name])
             os.replace(path, final[name])

@@ -105,6 +105,8 @@ def scenario(name: str, block: Mapping[str, Any], order: Sequence[str] = (), wid
     lines.append(grid(list(columns), list(zip(*columns.values(), strict=True))))
     if left_out:
         lines.append(f"also in the file (--metrics): {', '.join(left_out)}")
+    told = {name: record.get("message") for name, record in block["arms"].items() if record.get("status") == "failed"}
+    lines += [""] * any(told.values()) + [f"{name} has failed: {message}" for name, message in told.items() if message]
     if block.get("comparisons"):
         lines += ["", comparisons(block["comparisons"])]
     return "\n".join(lines)

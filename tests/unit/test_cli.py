@@ -234,7 +234,7 @@ def results(folder):
                 "seeds": [0, 1, 2],
                 "metrics": {"mae": metric(1.0), "mse": metric(0.1, 0.2, 0.3)},
             },
-            "broken": {"status": "failed", "seeds": [0], "metrics": {}},
+            "broken": {"status": "failed", "seeds": [0], "message": "train: killed"},
         },
         "baselines": {"persistence": {"metrics": {"mse": metric(0.4), "mae": metric(2.0)}}},
         "comparisons": [
@@ -277,7 +277,7 @@ def test_compare_shows_best_first_with_spread_and_kind(results, capsys):
     assert order == ["best", "persistence", "slow", "broken"]
     assert rows["best"] == ["best", "arm", "3", "0.2000", "±", "0.10", "1.000"]
     assert rows["persistence"] == ["persistence", "baseline", "0.4000", "2.000"]
-    assert "failed" in rows["broken"]
+    assert "failed" in rows["broken"] and "broken has failed: train: killed" in text
     header = next(line for line in text.splitlines() if "seeds" in line)
     assert header.split() == ["kind", "seeds", "mse", "mae"]  # the primary metric first
     assert text.splitlines()[-1] == "paired"

@@ -26,6 +26,7 @@ PARTS = (
     "snakemake_logger_plugin_mlflow",
 )
 FAULTS = Path(__file__).parent / "faults"
+FOLDERS = ("figures", "report")  # that hold a folder a table
 PATIENCE_S = 150  # until a state is reached; a loaded machine may need long
 NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody serves: no test depends on a network connection
 
@@ -129,12 +130,12 @@ class Project:
 
 
 def jobs(text: str) -> set[Planned]:
-    """The jobs that Snakemake's output announces; target rules, which make no file, are left out."""
+    """The jobs that Snakemake's output announces, but target rules, and the report, which follows any table."""
     found = set()
     for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)+)", text, re.M):
         line = re.search(r"^ {4}wildcards: (.*)$", block, re.M)
         wildcards = dict(part.split("=", 1) for part in line.group(1).split(", ")) if line else {}
-        if rule not in ("all", "light"):
+        if rule not in ("all", "light", "graph", "report") and not rule.endswith("_page"):
             found.add(Planned(rule, wildcards.get("scenario"), wildcards.get("arm")))
     return found
 
@@ -205,7 +206,7 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.name == weather.files[0].name:
                     shutil.copy(package_file(weather, weather.files[0]), path)
-                elif path.suffix == ".zarr" or path.parent.name == "figures" and not path.suffix:
+                elif path.suffix == ".zarr" or path.name == "graph" or path.parent.name in FOLDERS and not path.suffix:
                     path.mkdir()
                 else:
                     path.write_text("{}")

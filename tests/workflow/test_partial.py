@@ -1,9 +1,23 @@
 """Arms that fail: the table is built without them, says so, and the next call repairs it."""
 
 import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.registry import SYSTEMS
 
 TABLE = "results/light/fsnet_ablation.json"
 DELAYED = "results/light/fsnet/nyc_weather/delayed"
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_table_of_every_system_is_told_of_its_failed_arms(system):
+    """Else they would be missing from it without a word."""
+    rules = (Path(__file__).resolve().parents[2] / f"workflow/rules/{system}.smk").read_text()
+    (table,) = re.findall(rf"^rule {system}_ablation:\n(?:(?: .*)?\n)+", rules, re.M)
+    assert f'failed=failed("{system}")' in table and f'unavailable=unavailable("{system}")' in table
 
 
 def without_costs(value):

@@ -123,6 +123,14 @@ def scenario_files(system, name):
     return plainly(files)
 
 
+def arm_files(system, name):
+    """Input function: one file of each arm of a scenario."""
+    return lambda wc: [
+        f"{wc.root}/{system}/{wc.dataset}/{wc.scenario}/{arm}/{name}"
+        for arm in plan.system(wc.root, system).scenario(wc.scenario).arms
+    ]
+
+
 def unavailable(system):
     """Params function: scenarios of a table that are left out, with the reason."""
     return lambda wc: plan.available(system, wc.root, wc.table, mode())[1]

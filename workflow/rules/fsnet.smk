@@ -99,8 +99,8 @@ rule fsnet_compare:
     input:
         data="{root}/fsnet/{dataset}/{scenario}/data.zarr",
         baselines="{root}/fsnet/{dataset}/{scenario}/baselines.zarr",
-        arms=fsnet_scenario_arms("forecasts.zarr"),
-        runs=fsnet_scenario_arms("evaluate.run.json"),
+        arms=arm_files("fsnet", "forecasts.zarr"),
+        runs=arm_files("fsnet", "evaluate.run.json"),
         code=code("fsnet", "compare"),
     output:
         scenario="{root}/fsnet/{dataset}/{scenario}/scenario.json",

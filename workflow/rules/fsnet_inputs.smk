@@ -22,13 +22,6 @@ def fsnet_realizations(wc):
     return plan.system(wc.root, "fsnet").scenario(wc.scenario).seeds if simulated else [0]
 
 
-def fsnet_scenario_arms(name):
-    return lambda wc: [
-        f"{wc.root}/fsnet/{wc.dataset}/{wc.scenario}/{arm}/{name}"
-        for arm in plan.system(wc.root, "fsnet").scenario(wc.scenario).arms
-    ]
-
-
 def fsnet_table_forecasts(wc):
     """Forecasts of all arms of a table's scenarios: what the figures along the stream are drawn from."""
     had, _ = plan.available("fsnet", wc.root, wc.table, mode())

@@ -5,12 +5,25 @@ call fails all the same. The next ordinary call takes up what failed, and the ta
 """
 
 import json
+import signal
 import subprocess
+import threading
 import time
 
 from pipeline.core.partial import Work, losses
 
 began = time.time()
+interrupted = []
+
+
+def note_interrupt(number, frame):
+    """Ctrl-C ends the jobs, too, which look as if they had failed; nothing is to be started after it."""
+    interrupted.append(number)
+    signal.default_int_handler(number, frame)
+
+
+if workflow.is_main_process and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, note_interrupt)
 
 
 def planned(job, places):
@@ -38,9 +51,11 @@ def shows_anything(job):
 def build_partial_tables():
     """Call Snakemake for the tables that failed jobs have held up, if there is anything to show."""
     scheduler = workflow.scheduler
-    stopped = not scheduler.failed or scheduler.running or not scheduler.keepgoing
-    if stopped or not workflow.is_main_process or "partial" in config:
-        return  # interrupted, or told to stop at the first failure, or itself the second call
+    stopped = interrupted or scheduler._user_kill or scheduler.running
+    if stopped or not scheduler.failed or not scheduler.keepgoing:
+        return  # or told to stop at the first failure
+    if not workflow.is_main_process or "partial" in config:
+        return
     jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
     places = {job: place for place, job in enumerate(jobs)}
     lost = losses([planned(job, places) for job in jobs], began)

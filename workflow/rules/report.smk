@@ -1,26 +1,10 @@
 """The report: one HTML file with every table, figure and analysis, and the DAG as pictures; opens from disk."""
 
-import json
-import subprocess
-import sys
-import tempfile
+
+include: "report_inputs.smk"
 
 
 report: "../report/workflow.rst"
-
-
-def pages(root):
-    return [f"{root}/{name}/report/ablation" for name in standing(root)]
-
-
-def call_again(arguments, **more):
-    """Snakemake on the same Snakefile with this very configuration, while this one holds the lock."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(config, file)
-        file.flush()
-        call = [sys.executable, "-m", "snakemake", "--snakefile", workflow.main_snakefile, "--cores", "1", "--nolock"]
-        call += ["--configfile", file.name, "--workflow-profile", "none", *map(str, arguments)]
-        return subprocess.run(call, check=True, text=True, **more)
 
 
 for name in SYSTEMS:
@@ -65,11 +49,11 @@ rule graph:
             category="DAG",
             labels={"show": "{show}"},
         ),
+    log:
+        "{root}/graph.log",
     localrule: True
     run:
-        found = call_again(["--dag", "dot", *pages(wildcards.root)], stdout=subprocess.PIPE).stdout
-        draw = [sys.executable, "-m", "pipeline", "graph", "--out", output.graph]
-        subprocess.run(draw, input=found, text=True, check=True)
+        draw_graph(pages(wildcards.root), log[0], output.graph)
 
 
 rule report:
@@ -79,6 +63,8 @@ rule report:
         graph="{root}/graph",
     output:
         html="{root}/report.html",
+    log:
+        "{root}/report.log",
     localrule: True
     run:
-        call_again(["--report", output.html, *input])
+        call_again(["--report", output.html, *input], log[0])

@@ -1,8 +1,8 @@
 """Strikes jobs of the workflow as a test asks: put on the path, Python imports it at every start.
 
 FAULTS names a JSON file {"<stage>/<arm, scenario or table>": how}. A stage is struck after it has computed everything
-and before its outputs are moved into place, the worst moment. How: `kill`, `memory`, `raise`, `remove <path>`,
-`wait <path>` (until it is there); `… once` strikes at the first attempt only.
+and before its outputs are moved into place, the worst moment. How: `kill`, `memory`, `raise`, `remove <path>`;
+`… once` strikes at the first attempt only.
 """
 
 import importlib.abc
@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 STAGES = "pipeline.core.stages"
@@ -21,10 +20,6 @@ def strike(how):
     what, _, path = how.partition(" ")
     if what == "remove":
         Path(path).unlink()
-        return
-    if what == "wait":
-        while not Path(path).exists():
-            time.sleep(0.05)
         return
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
