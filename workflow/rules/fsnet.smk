@@ -154,8 +154,8 @@ rule fsnet_plot:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(1500),  # measured: 400 MB
-        runtime=growing(10),  # minutes; measured: 30 s
+        mem_mb=growing(1500),  # measured: 320 MB
+        runtime=growing(10),  # minutes; measured: 20 s
     params:
         settings={"language": plan.config.language},
     script:
