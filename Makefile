@@ -1,5 +1,6 @@
 # make results/fsnet_ablation.json   any target of the workflow; the environment is made first
 # make test                          the tests
+# make test-slurm                    the workflow on a Slurm of one node, which is fetched and started for it
 #
 # CORES=n sets the cores, TORCH_INDEX=url another build of torch, PYTHON=python3.11 the interpreter.
 CORES ?= 2
@@ -8,7 +9,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: all light test lint ui data bench env
+.PHONY: all light test test-slurm lint ui data bench env
 .DEFAULT_GOAL := all
 
 all light: env
@@ -29,6 +30,9 @@ $(BIN)/.made: requirements.lock pyproject.toml
 
 test: env
 	$(BIN)/python -m pytest -n $(CORES)
+
+test-slurm: env
+	$(BIN)/python -m pytest tests/workflow/slurm
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
