@@ -102,9 +102,11 @@ def scenario(system, key):
 
 
 def code(system, stage):
-    """Source files of a stage, as inputs: editing one reruns the stages that import it."""
+    """Source files of a stage, as inputs: editing one reruns the stages that import it. Never in a remote store."""
     here = Path.cwd()
-    return [path.relative_to(here) if path.is_relative_to(here) else path for path in plan.code(system, stage)]
+    return [
+        local(str(path.relative_to(here) if path.is_relative_to(here) else path)) for path in plan.code(system, stage)
+    ]
 
 
 def growing(amount):
