@@ -2,6 +2,7 @@
 # make results/report.html           everything in one HTML file, with pictures of the DAG
 # make test                          the tests
 # make test-faults                   the long ones: ten random kills a system, and more damage
+# make test-slurm                    the workflow on a Slurm of one node, which is fetched and started for it
 #
 # CORES=n sets the cores, TORCH_INDEX=url another build of torch, PYTHON=python3.11 the interpreter.
 CORES ?= 2
@@ -10,7 +11,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: all light test test-faults lint ui data bench env
+.PHONY: all light test test-faults test-slurm lint ui data bench env
 .DEFAULT_GOAL := all
 
 all light: env
@@ -34,6 +35,9 @@ test: env
 
 test-faults: env
 	TEST_FAULTS=1 $(BIN)/python -m pytest -n $(CORES) tests/workflow/test_faults.py
+
+test-slurm: env
+	$(BIN)/python -m pytest tests/workflow/slurm
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from .core.errors import ConfigError, DataError, PipelineError
+from .core.home import HOME as PROJECT
 from .registry import SYSTEMS, system
 
-PROJECT = Path(__file__).resolve().parent.parent
 EXAMPLES = """examples:
   python -m pipeline data                                decide which data are used, fetch and record them
   python -m pipeline compare fsnet                       the table of results/fsnet_ablation.json

@@ -175,6 +175,8 @@ class Session(threading.Thread):
 
     def _tick(self) -> None:
         """Open the runs of jobs that have begun, and let their curves grow."""
+        if self._writer is not None:
+            self._writer.renew()
         reported = []
         for job in self._jobs.values():
             facts = job.facts()

@@ -13,6 +13,7 @@ from snakemake_logger_plugin_mlflow import content, store
 from snakemake_logger_plugin_mlflow.content import HistoryTail
 from snakemake_logger_plugin_mlflow.ledger import Ledger, owner
 from snakemake_logger_plugin_mlflow.records import Record, is_dead, key_of, newest, place_of
+from snakemake_logger_plugin_mlflow.sharing import Presence, database
 
 _BATCH = {"metrics": 900, "params": 90, "tags": 90}  # below MLflow's limits for one call
 _OWNER = ("host", "pid", "process_start")
@@ -35,10 +36,41 @@ class Writer:
         self.uri = uri or store.tracking_uri(self.results)
         self.ledger = Ledger(self.results)
         self._warn = warn
-        self._client = store.connect(self.uri, self.results)
+        self._presence = self._enter()
+        try:
+            self._client = store.connect(self.uri, self.results)
+        except store.TrackerUnavailable:
+            self._leave()
+            raise
         self._experiments: dict[str, tuple[str, str]] = {}
         self._parents: dict[str, str] = {}  # key -> run id, of those that this process has opened
         self._stale: set[str] = set()  # parents that have lost a child: their status may have changed
+
+    def _enter(self) -> Presence | None:
+        """Announce this process as a writer of the SQLite database, unless it must not be one."""
+        path = database(self.uri)
+        if path is None:
+            return None
+        presence = Presence(path)
+        try:
+            verdict = presence.enter()
+        except OSError as error:
+            raise store.TrackerUnavailable(f"{self.uri}: {error}") from error
+        if not verdict.allowed:
+            raise store.TrackerUnavailable(f"{self.uri}: {verdict.text}")
+        if verdict.text:
+            self._warn(f"tracking: {verdict.text}")
+        return presence
+
+    def renew(self) -> None:
+        """Tell others that this process still writes; to be called every minute or so."""
+        if self._presence is not None:
+            with suppress(OSError):
+                self._presence.renew()
+
+    def _leave(self) -> None:
+        if self._presence is not None:
+            self._presence.leave()
 
     def answers(self) -> bool:
         """Whether the store still works: tells a bad record from a lost tracker."""
@@ -172,6 +204,12 @@ class Writer:
 
         A parent with a child that another living process shows is left open: that process ends it.
         """
+        try:
+            self._end_parents()
+        finally:
+            self._leave()
+
+    def _end_parents(self) -> None:
         experiments = self._ours()
         for run_id in self._stale | set(self._parents.values()):
             key = self._client.get_run(run_id).data.tags["key"]

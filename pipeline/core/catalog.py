@@ -16,11 +16,12 @@ from pydantic import Field
 
 from .config import NAME, Model, parse_yaml, validated
 from .errors import ConfigError
+from .home import HOME
 
 if TYPE_CHECKING:
     from .choices import Choice
 
-CATALOG = Path(__file__).resolve().parents[2] / "config" / "datasets.yaml"
+CATALOG = HOME / "config" / "datasets.yaml"
 CACHE = Path("data/raw")
 
 

@@ -49,7 +49,7 @@ def make_plan():
     light = merge(light, difference(asked, base))  # what the user sets holds for the light root, too
     try:
         return Plan(
-            asked,
+            merge(base, asked),  # as a module of another workflow, `config` may hold what that one changes, alone
             {"results": {}, "results/light": light},
             {name: load_system(name) for name in SYSTEMS},
             load_catalog(
@@ -103,9 +103,21 @@ def scenario(system, key):
 
 
 def code(system, stage):
-    """Source files of a stage, as inputs: editing one reruns the stages that import it."""
+    """Source files of a stage, as inputs: editing one reruns the stages that import it. Never in a remote store."""
     here = Path.cwd()
-    return [path.relative_to(here) if path.is_relative_to(here) else path for path in plan.code(system, stage)]
+    return [
+        local(str(path.relative_to(here) if path.is_relative_to(here) else path)) for path in plan.code(system, stage)
+    ]
+
+
+def growing(amount):
+    """Resource: more at each attempt, for a job that a cluster has killed for it. Only profiles have `retries`."""
+    return lambda wc, attempt: amount * attempt
+
+
+def gpu(system, stage):
+    """Resource: one GPU for a stage that can use it, unless `device` is cpu. Without a cluster it binds nothing."""
+    return int(plan.stages[system][stage].torch and plan.config.device != "cpu")
 
 
 def source(system):

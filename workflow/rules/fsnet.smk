@@ -16,8 +16,8 @@ rule fsnet_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),  # measured: 180 MB (WTH, 35,064 rows)
+        runtime=growing(5),  # minutes; measured: 2 s
     params:
         settings=settings("fsnet", "prepare"),
         seeds=fsnet_realizations,
@@ -40,8 +40,9 @@ rule fsnet_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),  # measured: 820 MB (regimes, 5 seeds side by side)
+        runtime=growing(30),  # minutes; measured: 17 s
+        gpu=gpu("fsnet", "train"),
     params:
         settings=settings("fsnet", "train"),
         seeds=scenario("fsnet", "seeds"),
@@ -63,8 +64,8 @@ rule fsnet_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(1500),  # measured: 590 MB (WTH)
+        runtime=growing(60),  # minutes; measured: 7 (WTH)
     params:
         settings=settings("fsnet", "baselines"),
         baselines=scenario("fsnet", "baselines"),
@@ -86,8 +87,9 @@ rule fsnet_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(1500),  # measured: 470 MB (regimes, 5 seeds)
+        runtime=growing(120),  # minutes; measured: 6 (regimes, 5 seeds)
+        gpu=gpu("fsnet", "evaluate"),
     params:
         settings=settings("fsnet", "evaluate"),
         seeds=scenario("fsnet", "seeds"),
@@ -110,8 +112,8 @@ rule fsnet_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(1000),  # measured: 240 MB (WTH)
+        runtime=growing(10),  # minutes; measured: 9 s
     params:
         settings=settings("fsnet", "compare"),
         entry=lambda wc: plan.system(wc.root, "fsnet").scenario(wc.scenario).model_dump(exclude={"settings"}),
@@ -152,6 +154,9 @@ rule fsnet_plot:
         "{root}/fsnet/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=growing(1500),  # measured: 320 MB
+        runtime=growing(10),  # minutes; measured: 20 s
     params:
         settings={"language": plan.config.language},
     script:

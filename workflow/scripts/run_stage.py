@@ -6,11 +6,13 @@ from pathlib import Path
 from pipeline.core.environment import end_with_parent
 from pipeline.core.errors import PipelineError
 from pipeline.core.stages import COMMON, Job, run
-from pipeline.registry import system
+from pipeline.registry import SYSTEMS, system
 
 end_with_parent()
 job = snakemake  # noqa: F821
-name, stage = job.rule.split("_", 1)
+parts = job.rule.split("_")  # <system>_<stage>; a workflow that uses this one as a module may put a prefix before it
+place = next(place for place, part in enumerate(parts) if part in SYSTEMS)
+name, stage = parts[place], "_".join(parts[place + 1 :])
 params = dict(job.params.items())
 facts = {**params, **dict(job.wildcards.items()), "rule": job.rule, "wildcards": dict(job.wildcards.items())}
 try:
