@@ -255,7 +255,12 @@ def finished(built_once) -> Path:
                     "baselines": ["persistence", "seasonal_naive", "rls"],
                     "compare": [["nomem", "fsnet_memory"], ["nomem", "persistence"]],
                 },
-                "immediate": {"arms": ["nomem"], "baselines": ["persistence"], "compare": [["nomem", "persistence"]]},
+                "immediate": {
+                    "seeds": [0],
+                    "arms": ["nomem"],
+                    "baselines": ["persistence"],
+                    "compare": [["nomem", "persistence"]],
+                },
             },
             tables={"ablation": ["delayed", "immediate", "delayed_ecl_h12"]},
         )

@@ -33,10 +33,12 @@ def weather() -> Path:
 
 
 def tracked(folder) -> dict[str, tuple[str, str | None, str]]:
-    """Run id -> (name, name of the parent, status) of the tracker's runs that are not deleted."""
+    """Run id -> (name, name of the parent, status) of the tracker's runs, but the deleted and the superseded."""
     query = """SELECT run.run_uuid, run.name, parent.name, run.status FROM runs run
                LEFT JOIN tags ON tags.run_uuid = run.run_uuid AND tags.key = 'mlflow.parentRunId'
-               LEFT JOIN runs parent ON parent.run_uuid = tags.value WHERE run.lifecycle_stage = 'active'"""
+               LEFT JOIN runs parent ON parent.run_uuid = tags.value WHERE run.lifecycle_stage = 'active'
+               AND NOT EXISTS (SELECT 1 FROM tags old WHERE old.run_uuid = run.run_uuid
+                               AND old.key = 'current' AND old.value = 'false')"""
     with sqlite3.connect(f"file:{folder / 'results/mlflow.db'}?mode=ro", uri=True) as connection:
         return {row[0]: row[1:] for row in connection.execute(query)}
 
