@@ -42,7 +42,6 @@ class LearnSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     head_only: bool = False  # update the read-out alone
-    average: float = 0.0  # decay of the running average that a state with `keep_average` forecasts with
 
 
 @dataclass
@@ -80,17 +79,9 @@ class State:
         self.calibration = CALIBRATIONS[spec.kind](spec, self.parameters, self.gradients, self.t)
         if spec.kind == "adapter":
             self.averages = GradientAverages(spec, self.gradients, self.t)
-        self._passes: dict[tuple[int, bool], Passes] = {}
-        self.averaged = None  # calibration of the averaged parameters, see keep_average
+        self._passes: dict[int, Passes] = {}
         self.report: Report | None = None
         self.replay = None
-
-    def keep_average(self) -> None:
-        """Forecast with a running average of the parameters from here on (Polyak & Juditsky 1992); learn as before."""
-        self.flat["average"] = self.flat["parameters"].clone()
-        views = flat_views(self.spec, self.flat["average"], self.replicas)
-        self.averaged = CALIBRATIONS[self.spec.kind](self.spec, views, self.gradients, self.t)
-        self.averaged.refresh()
 
     def _adapter_tensors(self, options) -> None:
         spec, r = self.spec, self.replicas
@@ -159,33 +150,30 @@ class State:
             found[name] = tensor if tensor.dim() == 1 else tensor.transpose(0, 1)
         return found
 
-    def passes(self, batch: int, averaged: bool = False) -> Passes:
-        """Buffers for a batch size, made on first use; on the averaged parameters, or on those that learn."""
-        if (batch, averaged) not in self._passes:
-            calibration = self.averaged if averaged else self.calibration
-            self._passes[batch, averaged] = Passes(
-                self.spec, self.replicas, batch, calibration.p, self.gradients, calibration.layers(), self.gradient
+    def passes(self, batch: int) -> Passes:
+        """Buffers for a batch size, made on first use."""
+        if batch not in self._passes:
+            self._passes[batch] = Passes(
+                self.spec,
+                self.replicas,
+                batch,
+                self.parameters,
+                self.gradients,
+                self.calibration.layers(),
+                self.gradient,
             )
-        return self._passes[batch, averaged]
+        return self._passes[batch]
 
     # -- copying and storing ---------------------------------------------------------------------------------------
 
     def select(self, replicas: list[int]) -> State:
         """A copy of some replicas (without the replay buffer)."""
         other = State(self.spec, [self.seeds[r] for r in replicas], self.device, self.dtype)
-        if self.averaged:
-            other.keep_average()
         mine = self.named()
         for name, tensor in other.named().items():
             tensor.copy_(mine[name][replicas])
-        other.restored()
+        other.calibration.restore()
         return other
-
-    def restored(self) -> None:
-        """Recompute what is derived from the tensors, after they were set."""
-        self.calibration.restore()
-        if self.averaged:
-            self.averaged.refresh()
 
     def clone(self) -> State:
         other = self.select(list(range(self.replicas)))
@@ -222,15 +210,13 @@ def load_state(path: str | Path, device="cpu") -> State:
         raise DataError(f"{path}: format is {header.get('format')!r}; expected {FORMAT!r}")
     spec = NetworkSpec.from_dict(header["spec"])
     state = State(spec, header["seeds"], device, tensors["parameters/input_w"].dtype)
-    if "average/input_w" in tensors:
-        state.keep_average()
     mine = state.named()
     missing = sorted(mine.keys() - tensors.keys())
     if missing:
         raise DataError(f"{path}: tensors are missing from the state: {', '.join(missing[:5])}")
     for name, tensor in mine.items():
         tensor.copy_(tensors[name])
-    state.restored()
+    state.calibration.restore()
     if "replay" in header:
         from pipeline.fsnet.replay import Replay
 
@@ -296,7 +282,7 @@ def fork_state(state: State, spec: NetworkSpec) -> State:
 @torch.no_grad()
 def predict(state: State, x: torch.Tensor) -> torch.Tensor:
     """Forecasts [R, B, HC] of windows x [R or 1, B, T, C].  The state is only read."""
-    return state.passes(x.shape[1], averaged=state.averaged is not None).forward(x).clone()
+    return state.passes(x.shape[1]).forward(x).clone()
 
 
 def learn(state: State, x, y, settings: LearnSettings, **options) -> State:
@@ -344,9 +330,6 @@ def learn_(
     _adamw(state, settings)
     state.t["steps"] += 1
     fired, ratio = _adapt(state, watch=not training)
-    if state.averaged:
-        state.flat["average"].lerp_(state.flat["parameters"], 1 - settings.average)
-        state.averaged.refresh()
     state.report = Report(loss, y_hat.clone(), fired, ratio)
     return state.report
 
@@ -379,14 +362,21 @@ def _dropout(state: State, batch: int) -> torch.Tensor:
 
 def _adamw(state: State, s: LearnSettings) -> None:
     """torch.optim.AdamW(fused=True)'s kernel on the flat buffer: 560,000 entries in one call."""
-    state.t["adam_step"] += 1
+    step = state.t["adam_step"]
+    step += 1
     updated = flat_slice(state.spec, ("head_w", "head_b"), state.replicas) if s.head_only else slice(None)
     torch._fused_adamw_(
-        *([tensor[updated]] for tensor in (state.flat["parameters"], state.gradient)),
-        *([state.flat[name][updated]] for name in ("exp_avg", "exp_avg_sq")),
+        [state.flat["parameters"][updated]],
+        [state.gradient[updated]],
+        [state.flat["exp_avg"][updated]],
+        [state.flat["exp_avg_sq"][updated]],
         [],
-        [state.t["adam_step"][0]],
-        **{"lr": s.lr, "beta1": s.betas[0], "beta2": s.betas[1], "weight_decay": s.weight_decay, "eps": s.eps},
+        [step[0]],
+        lr=s.lr,
+        beta1=s.betas[0],
+        beta2=s.betas[1],
+        weight_decay=s.weight_decay,
+        eps=s.eps,
         amsgrad=False,
         maximize=False,
     )

@@ -47,14 +47,7 @@ class Learner:
 
     def __init__(self, state: State, windows: Windows, online: Online):
         self.state, self.windows, self.online = state, windows, online
-        self.settings = LearnSettings(
-            lr=online.lr,
-            weight_decay=online.weight_decay,
-            head_only=online.learn == "head",
-            average=online.average,
-        )
-        if online.average and not state.averaged:
-            state.keep_average()
+        self.settings = LearnSettings(lr=online.lr, weight_decay=online.weight_decay, head_only=online.learn == "head")
         if online.replay.size and state.replay is None:
             state.replay = Replay(
                 state.seeds,

@@ -125,7 +125,6 @@ class Online(Model):
     feedback: Literal["delayed", "immediate"] = Field("delayed", description="immediate is upstream's and leaks")
     lr: float = Field(5e-5, ge=0)
     weight_decay: float = Field(1e-2, ge=0)
-    average: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that forecast; 0: none")
     inner_steps: int = Field(1, ge=1, description="updates a label; a forecast is scored before any of its own")
     every: int = Field(1, ge=1, description="steps between updates")
     recent: int = Field(1, ge=1, description="newest complete windows in an update")

@@ -367,23 +367,3 @@ def test_head_only_moves_the_read_out_alone():
     assert moved == {"parameters/head_w", "parameters/head_b"}
     learn_(state, x, y, LearnSettings(lr=1e-2))
     assert not torch.equal(state.named()["parameters/input_w"], before["parameters/input_w"])
-
-
-@pytest.mark.parametrize("kind", ["tcn", "naive", "adapter"])
-def test_forecasts_with_averaged_parameters(kind, tmp_path):
-    """Learning is as without the average; the forecast is that of a network whose parameters are the average."""
-    state, plain = (init_state(small(kind), [0, 1]) for _ in range(2))
-    state.keep_average()
-    x, y, rule = noise(2, 3, 20, 3), noise(2, 3, 4, seed=1), LearnSettings(lr=0.01, average=0.75)
-    average = plain.flat["parameters"].clone()
-    for _ in range(4):
-        learn_(state, x, y, rule)
-        learn_(plain, x, y, LearnSettings(lr=0.01))
-        average = 0.75 * average + 0.25 * plain.flat["parameters"]
-    assert torch.equal(state.flat["parameters"], plain.flat["parameters"])
-    assert not torch.allclose(predict(state, x), predict(plain, x))
-    state.save(tmp_path / "state.safetensors")
-    plain.flat["parameters"].copy_(average)
-    plain.calibration.refresh()
-    for one in (state, load_state(tmp_path / "state.safetensors"), state.clone()):
-        torch.testing.assert_close(predict(one, x), predict(plain, x))

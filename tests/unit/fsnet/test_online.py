@@ -25,7 +25,7 @@ ARMS = {
     "naive": (Network(kind="naive", **SMALL), Online(lr=1e-2), "none"),
     "delta": (
         Network(calendar="cyclic", subtract_last=True, zero_head=True, **SMALL),
-        Online(lr=1e-2, every=2, recent=2, average=0.9),
+        Online(lr=1e-2, every=2, recent=2),
         "none",
     ),
     **{
