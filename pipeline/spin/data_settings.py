@@ -87,3 +87,10 @@ class Boosting(Model):
     least: int = Field(40, ge=1, description="training cells in a leaf")
     neighbours: int = Field(8, ge=1, description="most correlated series whose gap-matched contrast is a feature")
     rows: int = Field(250_000, ge=1000, description="training cells at most, drawn at random")
+
+
+class Prepare(Model):
+    """What the data stage reads."""
+
+    data: Data = Data()
+    simulation: Simulation = Simulation()

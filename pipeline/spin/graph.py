@@ -126,8 +126,8 @@ def from_list(frame: Any, nodes: Sequence[str], where: str, columns: tuple[str, 
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"{where}: row {row + 1} has the weight {np.asarray(weight)[row]:g}; weights must lie in (0, 1], where 1 is "
-            "the closest link (turn a distance d into exp(-(d/s)^2))"
+            f"{where}: row {row + 1} has the weight {np.asarray(weight)[row]:g}; weights must lie in (0, 1], "
+            "where 1 is the closest link (turn a distance d into exp(-(d/s)^2))"
         )
     kind = frame["type"].astype(str) if "type" in frame else ["edge"] * len(frame)
     triples = list(zip(*ends, kind, strict=True))
@@ -143,9 +143,9 @@ def refuse_unknown(named: Iterable[str], nodes: Sequence[str], where: str) -> No
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise DataError(
-            f"{where} names {len(unknown)} node{'s' if len(unknown) > 1 else ''} that the data don't have: {shown}. The "
-            f"data have {len(nodes)} nodes: {', '.join(list(nodes)[:5])}{', …' if len(nodes) > 5 else ''}. Remove those "
-            "rows, or give the data of these nodes"
+            f"{where} names {len(unknown)} node{'s' if len(unknown) > 1 else ''} that the data don't have: {shown}. "
+            f"The data have {len(nodes)} nodes: {', '.join(list(nodes)[:5])}{', …' if len(nodes) > 5 else ''}. Remove "
+            "those rows, or give the data of these nodes"
         )
 
 
