@@ -94,9 +94,9 @@ class AdditiveAttention(nn.Module):
         )
         self.out = nn.Linear(message_size if message_layers else size, size)
         self.gate = nn.Linear(size, 1, bias=not softmax)
-        self.type = nn.Embedding(types, size) if types else None
-        if self.type is not None:
-            nn.init.zeros_(self.type.weight)
+        self.kind = nn.Embedding(types, size) if types else None
+        if self.kind is not None:
+            nn.init.zeros_(self.kind.weight)
 
     def _kernel(self, source: Tensor, target: Tensor, types: Tensor | None) -> dict:
         """Arguments of the kernel: projected rows, and the gate as the last activation sees it."""
@@ -104,7 +104,7 @@ class AdditiveAttention(nn.Module):
         shift = self.out.bias @ self.gate.weight[0]
         if self.gate.bias is not None:
             shift = shift + self.gate.bias[0]
-        bias = self.type(types) if self.type is not None and types is not None else None
+        bias = self.kind(types) if self.kind is not None and types is not None else None
         return {
             "source": self.source(source),
             "target": self.target(target),
@@ -153,8 +153,8 @@ class AdditiveAttention(nn.Module):
     def messages(self, source: Tensor, target: Tensor, ends: tuple[Tensor, Tensor], types: Tensor | None = None):
         """[E, T, S, H] every message, for checks on small graphs: the sum of alpha times it is the output."""
         hidden = self.source(source)[ends[0]][:, None] + self.target(target)[ends[1]][:, :, None]  # [E, T, S, H]
-        if self.type is not None and types is not None:
-            hidden = hidden + self.type(types)[:, None, None]
+        if self.kind is not None and types is not None:
+            hidden = hidden + self.kind(types)[:, None, None]
         hidden = F.prelu(hidden, self.slope[0])
         for linear, slope in zip(self.message, list(self.slope)[1:], strict=True):
             hidden = F.prelu(linear(hidden), slope)

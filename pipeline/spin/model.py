@@ -159,6 +159,9 @@ PARTS = {
     "layers": "attention layers",
     "readout": "read-outs",
     "hubs": "hubs",
+    "hub_nodes": "hubs",
+    "hub_norm": "hubs",
+    "first_tokens": "valid and mask embeddings",
 }
 
 
