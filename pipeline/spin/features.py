@@ -1,0 +1,426 @@
+"""Leave-one-out gap features: what the visible cells around a cell say of it, its own value never read.
+
+Every feature of a cell (time, node, channel) is built from visible cells alone and never from the cell itself, so that
+the features of a hidden cell and of a visible one mean the same: a model may be trained on cells that it can check.
+
+The gap of a cell reaches from the last visible cell before it to the next one after it, in the same segment. Its base
+is the straight line across. A neighbour's *gap-matched contrast* is how far the neighbour's value lies from the line
+between the neighbour's own values at the ends of THIS cell's gap: what the line missed, as the neighbour saw it.
+
+All values are in units of the channel's standard deviation (visible training cells); offsets are from the base. NaN
+says that there is nothing to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .cube import TRAIN, Cube
+
+REACH = 3  # visible cells before and after
+WIDTHS = (1.5, 4.0, 12.0)  # of the kernel means [rows]
+SHOWN = 4  # neighbours whose own surprise is a feature of its own
+STEEP = 4  # the weighted mean of contrasts weighs by correlation to this power
+FAR = 1000.0  # number of rows that stands for "no visible cell"
+TRAFFIC = ("speed", "occupancy", "flow")  # speed x occupancy = g x flow, with g by lane
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """What the features need to know besides the values: neighbours, scales and calendar; from training cells.
+
+    A series is one channel of one node; S = N * C, in the order node, channel.
+
+    Attributes
+    ----------
+    shape: (T, N, C).
+    run: [T] segment.
+    mean, sd: [C] scaler.
+    level, spread: [S] mean and standard deviation of the series, scaled.
+    profile: [S, T] mean of the time of day (training), scaled; the level where there is none.
+    neighbours: [S, K] series of other nodes, most correlated first.
+    correlation: [S, K] with them; 0 where unknown.
+    daytime: [T] share of the day.
+    channels: names.
+    lengths: [N] median of speed x occupancy / flow, NaN where unknown; None without these channels.
+    """
+
+    shape: tuple[int, int, int]
+    run: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    level: np.ndarray
+    spread: np.ndarray
+    profile: np.ndarray
+    neighbours: np.ndarray
+    correlation: np.ndarray
+    daytime: np.ndarray
+    channels: tuple[str, ...]
+    lengths: np.ndarray | None = None
+
+    @classmethod
+    def fit(cls, cube: Cube, mask: int = 0, neighbours: int = 12) -> FeatureSpace:
+        """Scales, profiles and neighbours from the visible training cells of a mask."""
+        mean, sd = cube.scaler(mask)
+        rows, nodes, channels = cube.shape
+        z = series((cube.inputs(mask) - mean) / sd)  # [S, T]
+        train = np.where(cube.split[None] == TRAIN, z, np.nan)
+        seen = ~np.isnan(train)
+        count = seen.sum(axis=1)
+        level = np.where(count > 0, np.nansum(train, axis=1) / np.maximum(count, 1), 0.0)
+        spread = np.sqrt(np.nansum((train - level[:, None]) ** 2, axis=1) / np.maximum(count, 1))
+        profile = day_profile(train, cube.daytime, cube.step_seconds, level)
+        near, correlation = correlated(train, np.repeat(np.arange(nodes), channels), neighbours)
+        return cls(
+            shape=cube.shape,
+            run=np.asarray(cube.segment),
+            mean=mean,
+            sd=sd,
+            level=level,
+            spread=spread,
+            profile=profile,
+            neighbours=near,
+            correlation=correlation,
+            daytime=cube.daytime,
+            channels=cube.channels,
+            lengths=lengths(train, cube.channels, mean, sd),
+        )
+
+    def scaled(self, value: np.ndarray) -> np.ndarray:
+        """[S, T] of [T, N, C] physical values."""
+        return series((value - self.mean) / self.sd)
+
+    @cached_property
+    def channel(self) -> np.ndarray:
+        """[S] channel of each series."""
+        return np.tile(np.arange(self.shape[2]), self.shape[1])
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of some cells.
+
+    Attributes
+    ----------
+    base: [cell] float32, the straight line across the gap, physical units.
+    x: [cell, F] float32.
+    names: [F].
+    gap: [cell] float32, rows from the last to the next visible cell (FAR where there is none on a side).
+    """
+
+    base: np.ndarray
+    x: np.ndarray
+    names: tuple[str, ...]
+    gap: np.ndarray
+
+
+def series(cells: np.ndarray) -> np.ndarray:
+    """[S, T] of [T, N, C], in the order node, channel."""
+    return np.ascontiguousarray(cells.reshape(len(cells), -1).T)
+
+
+def dense(flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """[T, N, C] of [S, T]."""
+    return np.ascontiguousarray(flat.T).reshape(shape)
+
+
+def day_profile(z: np.ndarray, daytime: np.ndarray, step_seconds: float, level: np.ndarray) -> np.ndarray:
+    """[S, T] mean by time of day of [S, T] values with NaN, over half hours or the step, whichever is longer.
+
+    A series that was never seen at a time of day has its level there.
+    """
+    bins = max(1, int(86400 // max(step_seconds, 1800)))
+    slot = np.minimum((daytime * bins).astype(int), bins - 1)
+    onto = np.zeros((len(slot), bins))
+    onto[np.arange(len(slot)), slot] = 1
+    seen = ~np.isnan(z)
+    count = seen @ onto
+    mean = (np.where(seen, z, 0) @ onto) / np.maximum(count, 1)
+    return np.where(count > 0, mean, level[:, None])[:, slot]
+
+
+def correlated(z: np.ndarray, node: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The series of other nodes that each series goes most with, by correlation over the cells that both show.
+
+    Parameters
+    ----------
+    z: [S, T] with NaN.
+    node: [S].
+    most: K.
+
+    Returns
+    -------
+    neighbours [S, K'] and their correlation [S, K'], K' = min(K, series of other nodes); 0 where fewer than 20 common
+    cells.
+    """
+    seen = (~np.isnan(z)).astype(np.float32)
+    x = np.where(seen > 0, z - np.nanmean(np.where(seen.any(axis=1, keepdims=True), z, 0), axis=1, keepdims=True), 0)
+    x = x.astype(np.float32)
+    n = seen @ seen.T
+    cross, sums, squares = x @ x.T, x @ seen.T, (x * x) @ seen.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = cross / n - sums * sums.T / n**2
+        variance = squares / n - (sums / n) ** 2
+        rho = covariance / np.sqrt(variance * variance.T)
+    rho = np.where((n >= 20) & np.isfinite(rho), np.clip(rho, -1, 1), 0)
+    other = node[:, None] != node[None]
+    order = np.argsort(np.where(other, -np.abs(rho), np.inf), axis=1, kind="stable")
+    near = order[:, : min(most, int(other.sum(axis=1).min()))]
+    return near, np.take_along_axis(rho, near, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Where the visible cells before and after each cell stand, cells as flat indices into [S, T].
+
+    Attributes
+    ----------
+    before, after: [REACH, cell] flat indices of the k-th visible cell on that side, -1 where there is none.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def find(cls, visible: np.ndarray, run: np.ndarray, cells: np.ndarray, reach: int = REACH) -> Gaps:
+        """Look around ``cells`` in ``visible`` [S, T], within segments ``run`` [T]."""
+        rows = visible.shape[1]
+        flat = visible.ravel()
+        place = np.flatnonzero(flat)
+        rank = np.cumsum(flat)[cells] - flat[cells]  # visible cells before this one in the flat order
+        home = cells // rows * (int(run.max()) + 1) + run[cells % rows]
+        padded = np.concatenate([np.full(reach, -1), place, np.full(reach + 1, -1)])
+        sides = []
+        for offsets in (range(-1, -reach - 1, -1), range(reach)):
+            side = np.stack([padded[rank + reach + k + (0 if k < 0 else flat[cells])] for k in offsets])
+            theirs = side // rows * (int(run.max()) + 1) + run[side % rows]
+            sides.append(np.where((side >= 0) & (theirs == home), side, -1))
+        return cls(*sides)
+
+    def weights(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of the first cell before and after in the straight line across; both 0 where neither is there."""
+        before, after = self.before[0], self.after[0]
+        left, right = before >= 0, after >= 0
+        length = np.where(left & right, after - before, 1)
+        share = np.where(left & right, (cells - before) / length, np.where(right, 1.0, 0.0))
+        return np.where(left, 1 - share, 0.0), share
+
+
+def line(z: np.ndarray, visible: np.ndarray, space: FeatureSpace) -> np.ndarray:
+    """[S, T] the straight line across each cell's gap, its own value not used; the level where nothing is visible."""
+    rows = z.shape[1]
+    cells = np.arange(z.size)
+    gaps = Gaps.find(visible, space.run, cells, reach=1)
+    left, right = gaps.weights(cells)
+    flat = z.ravel()
+    found = left * flat[gaps.before[0]] + right * flat[gaps.after[0]]
+    return np.where(left + right > 0, found, space.level[cells // rows]).reshape(z.shape)
+
+
+def kernel_means(z: np.ndarray, visible: np.ndarray, run: np.ndarray, width: float) -> np.ndarray:
+    """[S, T] Gaussian means over the visible cells of the segment, the own cell left out; NaN where none is near."""
+    from scipy.ndimage import correlate1d
+
+    reach = int(np.ceil(3 * width))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    kernel[reach] = 0  # leave-one-out
+    found = np.empty(z.shape, np.float32)
+    shown = np.where(visible, z, 0).astype(np.float32)
+    for part in runs(run):
+        total = correlate1d(shown[:, part], kernel, axis=1, mode="constant")
+        weight = correlate1d(visible[:, part].astype(np.float32), kernel, axis=1, mode="constant")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[:, part] = np.where(weight > 1e-3, total / weight, np.nan)
+    return found
+
+
+def runs(run: np.ndarray) -> list[slice]:
+    """The rows of each segment."""
+    edges = np.flatnonzero(np.diff(run)) + 1
+    return [slice(a, b) for a, b in zip([0, *edges], [*edges, len(run)], strict=True)]
+
+
+def traffic(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:
+    """Speed, occupancy and flow [N, T] in physical units of scaled series [S, T]; NaN where not positive."""
+    parts = z.reshape(-1, len(channels), z.shape[1])  # [N, C, T]
+    found = {}
+    for name in TRAFFIC:
+        c = channels.index(name)
+        physical = parts[:, c] * sd[c] + mean[c]
+        found[name] = np.where(physical > 0, physical, np.nan)
+    return found
+
+
+def lengths(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> np.ndarray | None:
+    """[N] median of speed x occupancy / flow of series [S, T] with NaN; None for data without the three channels."""
+    if set(TRAFFIC) - set(channels):
+        return None
+    seen = traffic(z, channels, mean, sd)
+    with np.errstate(invalid="ignore"):
+        ratio = seen["speed"] * seen["occupancy"] / seen["flow"]
+    return np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in ratio])
+
+
+def implied(z: np.ndarray, visible: np.ndarray, space: FeatureSpace) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the other two of speed, occupancy and flow say of the third: speed x occupancy = g x flow.
+
+    g is a lane's mean effective vehicle length over the counting interval. Two estimates: with the lane's usual g, and
+    with the g of the nearest intervals in which all three were seen (the own one left out).
+
+    Returns
+    -------
+    [S, T] each, scaled, NaN where one of the two is not visible; None for data without the three channels.
+    """
+    if space.lengths is None:
+        return None
+    seen = traffic(np.where(visible, z, np.nan), space.channels, space.mean, space.sd)
+    speed, occupancy, flow = (seen[name] for name in TRAFFIC)
+    usual = space.lengths[:, None]
+    with np.errstate(invalid="ignore"):
+        ratio = speed * occupancy / flow  # [N, T]
+    gaps = Gaps.find(np.isfinite(ratio), space.run, np.arange(ratio.size), reach=1)
+    left, right = gaps.weights(np.arange(ratio.size))
+    flat = np.nan_to_num(ratio.ravel())
+    near = (left * flat[gaps.before[0]] + right * flat[gaps.after[0]]).reshape(ratio.shape)
+    near = np.where((left + right > 0).reshape(ratio.shape), near, usual)
+    found = []
+    for g in (usual, near):
+        values = np.full((ratio.shape[0], len(space.channels), ratio.shape[1]), np.nan)  # [N, C, T]
+        thirds = (g * flow / occupancy, g * flow / speed, speed * occupancy / g)
+        for name, value in zip(TRAFFIC, thirds, strict=True):
+            c = space.channels.index(name)
+            values[:, c] = (value - space.mean[c]) / space.sd[c]
+        found.append(values.reshape(z.shape))
+    return found[0], found[1]
+
+
+def gap_features(
+    space: FeatureSpace,
+    value: np.ndarray,
+    visible: np.ndarray,
+    cells: np.ndarray | None = None,
+    estimates: Mapping[str, np.ndarray] | None = None,
+) -> Features:
+    """Leave-one-out features of cells.
+
+    Parameters
+    ----------
+    space: from :meth:`FeatureSpace.fit`.
+    value: [T, N, C] physical units; cells outside ``visible`` are never read.
+    visible: [T, N, C] bool.
+    cells: flat indices into [T, N, C]; None: all, in that order.
+    estimates: name -> [T, N, C] further estimates in physical units, made without the cells in question.
+
+    Returns
+    -------
+    :class:`Features`, rows in the order of ``cells``.
+    """
+    rows, nodes, channels = space.shape
+    shown = series(visible)
+    z = np.where(shown, space.scaled(np.where(visible, value, 0.0)), 0.0).astype(np.float32)
+    if cells is None:
+        cells = np.arange(visible.size)
+    time, home = cells // (nodes * channels), cells % (nodes * channels)
+    own = home * rows + time  # flat index into [S, T]
+    gaps = Gaps.find(shown, space.run, own)
+    left, right = (w.astype(np.float32) for w in gaps.weights(own))
+    flat = z.ravel()
+    lone = left + right == 0
+    level = space.level.astype(np.float32)[home]
+    base = np.where(lone, level, left * flat[gaps.before[0]] + right * flat[gaps.after[0]])
+    table: dict[str, np.ndarray] = {"base_from_level": base - level, "spread": space.spread[home]}
+    table["base_from_profile"] = base - space.profile.ravel()[own]
+    steps = {}
+    for side, found, sign in (("before", gaps.before, -1), ("after", gaps.after, 1)):
+        for k in range(REACH):
+            there = found[k] >= 0
+            table[f"{side}{k + 1}"] = np.where(there, flat[found[k]] - base, np.nan)
+            steps[side, k] = np.where(there, sign * (found[k] - own), np.nan)
+            table[f"{side}{k + 1}_steps"] = np.log1p(steps[side, k])
+    table["place_in_gap"] = np.where(left * right > 0, right, np.nan)
+    gap = np.nan_to_num(steps["before", 0], nan=FAR) + np.nan_to_num(steps["after", 0], nan=FAR)
+    table["gap"] = np.log1p(np.minimum(gap, FAR))
+    for width in WIDTHS:
+        table[f"kernel_{width:g}"] = kernel_means(z, shown, space.run, width).ravel()[own] - base
+    table |= _neighbours(space, z, shown, own, home, gaps, left, right, base)
+    if channels > 1:
+        table |= _channels(space, z, shown, own, home, gaps, left, right, base)
+    for name, estimate in (estimates or {}).items():
+        table[f"estimate_{name}"] = space.scaled(estimate).ravel()[own] - base
+    angle = 2 * np.pi * space.daytime[time]
+    table["day_sin"], table["day_cos"] = np.sin(angle), np.cos(angle)
+    channel = space.channel[home]
+    physical = base * space.sd[channel] + space.mean[channel]
+    x = np.empty((len(cells), len(table)), np.float32)
+    for column, values in enumerate(table.values()):
+        x[:, column] = values
+    return Features(physical.astype(np.float32), x, tuple(table), gap.astype(np.float32))
+
+
+def _neighbours(space, z, shown, own, home, gaps, left, right, base) -> dict[str, np.ndarray]:
+    """Gap-matched contrasts of the neighbouring series, their means, and the neighbours' own surprises."""
+    rows = z.shape[1]
+    lined = line(z, shown, space).astype(np.float32)
+    filled = np.where(shown, z, lined).ravel()
+    seen = shown.ravel()
+    surprise = np.where(shown, z - lined, np.nan).ravel()
+    table = {}
+    ends = [np.maximum(g[0], 0) % rows for g in (gaps.before, gaps.after)]
+    now = own % rows
+    top = np.zeros(len(own), np.float32)
+    bottom, plain, count = top.copy(), top.copy(), top.copy()
+    odd, odd_weight = top.copy(), top.copy()
+    level = space.level.astype(np.float32)
+    for k in range(space.neighbours.shape[1]):
+        near = space.neighbours[home, k]
+        rho = space.correlation[home, k]
+        start = near * rows
+        across = left * filled[start + ends[0]] + right * filled[start + ends[1]]
+        across = np.where(left + right > 0, across, level[near])
+        there = seen[start + now]
+        contrast = np.where(there, (filled[start + now] - across) * np.sign(rho), np.nan)
+        table[f"contrast_{k + 1}"] = contrast
+        weight = np.where(there, np.abs(rho) ** STEEP, 0)
+        contrast = np.nan_to_num(contrast)
+        top += weight * contrast
+        bottom += weight
+        plain += contrast
+        count += there
+        own_surprise = np.where(there, surprise[start + now] * np.sign(rho), np.nan)
+        if k < SHOWN:
+            table[f"surprise_{k + 1}"] = own_surprise
+        odd += weight * np.nan_to_num(own_surprise)
+        odd_weight += weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table["contrast_mean"] = np.where(count > 0, plain / count, np.nan)
+        table["contrast_weighted"] = np.where(bottom > 0, top / bottom, np.nan)
+        table["surprise_weighted"] = np.where(odd_weight > 0, odd / odd_weight, np.nan)
+    table["contrast_count"] = count
+    return table
+
+
+def _channels(space, z, shown, own, home, gaps, left, right, base) -> dict[str, np.ndarray]:
+    """The node's other channels: contrast over this cell's gap, distance from their level, and the implied value."""
+    rows, channels = z.shape[1], space.shape[2]
+    filled = np.where(shown, z, line(z, shown, space)).ravel()
+    seen = shown.ravel()
+    level = space.level
+    ends = [np.maximum(g[0], 0) % rows for g in (gaps.before, gaps.after)]
+    now = own % rows
+    table = {"channel": (home % channels).astype(np.float32)}
+    for step in range(1, channels):
+        other = home - home % channels + (home + step) % channels
+        start = other * rows
+        across = left * filled[start + ends[0]] + right * filled[start + ends[1]]
+        across = np.where(left + right > 0, across, level[other])
+        there = seen[start + now]
+        table[f"channel_{step}"] = np.where(there, filled[start + now] - level[other], np.nan)
+        table[f"channel_{step}_contrast"] = np.where(there, filled[start + now] - across, np.nan)
+    both = implied(z, shown, space)
+    if both is not None:
+        table["implied"], table["implied_near"] = (values.ravel()[own] - base for values in both)
+    return table
