@@ -176,7 +176,7 @@ def prepare(job: Job, settings: Prepare, log: Any) -> Result:
     if source["reader"] == "sumo":
         from .sumo import simulate
 
-        raw = simulate(settings.simulation, job.seeds[0], log)
+        raw = simulate(settings.simulation, log)
         source["sha256"] = hashlib.sha256(np.nan_to_num(raw.value, nan=-1).tobytes()).hexdigest()
     else:
         files = job.inputs["raw"]

@@ -69,11 +69,13 @@ class Data(Model):
 class Simulation(Model):
     """The simulated city (read for the data set `sumo_city` alone)."""
 
-    days: int = Field(8, ge=3, le=60, description="days simulated, each with its own traffic; the last ones test")
-    hours: float = Field(6.0, gt=0.5, le=24, description="hours of each day, from 6 o'clock on")
-    grid: int = Field(4, ge=2, le=12, description="crossings along each side of the grid")
-    demand: float = Field(1.0, gt=0, le=3, description="factor on the number of trips")
-    every: int = Field(300, ge=60, le=3600, description="length of an interval [s]")
+    days: int = Field(6, ge=3, le=60, description="days simulated, each with its own traffic")
+    hours: float = Field(5.0, ge=1, le=18, description="length of each day, from 6 o'clock on [h]")
+    grid: int = Field(4, ge=3, le=12, description="crossings along each side of the grid")
+    block: float = Field(200.0, ge=50, le=1000, description="length of a street between crossings [m]")
+    trips: float = Field(1500.0, gt=0, le=20_000, description="trips an hour at the height of the morning")
+    every: int = Field(300, ge=60, le=3600, description="length of a counting interval [s]")
+    seed: int = Field(1, ge=0, description="of the streets' traffic")
 
 
 class Boosting(Model):

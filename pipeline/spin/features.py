@@ -20,8 +20,9 @@ from functools import cached_property
 import numpy as np
 
 from .cube import TRAIN, Cube
+from .gaps import REACH, Gaps, kernel_means, line, series
+from .kriging import Kriging
 
-REACH = 3  # visible cells before and after
 WIDTHS = (1.5, 4.0, 12.0)  # of the kernel means [rows]
 SHOWN = 4  # neighbours whose own surprise is a feature of its own
 STEEP = 4  # the weighted mean of contrasts weighs by correlation to this power
@@ -47,6 +48,7 @@ class FeatureSpace:
     daytime: [T] share of the day.
     channels: names.
     lengths: [N] median of speed x occupancy / flow, NaN where unknown; None without these channels.
+    kriging: of values, and of their departures from the profile.
     """
 
     shape: tuple[int, int, int]
@@ -61,9 +63,10 @@ class FeatureSpace:
     daytime: np.ndarray
     channels: tuple[str, ...]
     lengths: np.ndarray | None = None
+    kriging: tuple[Kriging, Kriging] | None = None
 
     @classmethod
-    def fit(cls, cube: Cube, mask: int = 0, neighbours: int = 12) -> FeatureSpace:
+    def fit(cls, cube: Cube, mask: int = 0, neighbours: int = 8) -> FeatureSpace:
         """Scales, profiles and neighbours from the visible training cells of a mask."""
         mean, sd = cube.scaler(mask)
         rows, nodes, channels = cube.shape
@@ -75,6 +78,9 @@ class FeatureSpace:
         spread = np.sqrt(np.nansum((train - level[:, None]) ** 2, axis=1) / np.maximum(count, 1))
         profile = day_profile(train, cube.daytime, cube.step_seconds, level)
         near, correlation = correlated(train, np.repeat(np.arange(nodes), channels), neighbours)
+        place = np.arange(len(z)).reshape(nodes, channels)
+        own = np.stack([np.delete(place, c, axis=1) for c in range(channels)], axis=1)  # [N, C, C - 1]
+        linked = np.concatenate([own.reshape(len(z), channels - 1), near], axis=1)
         return cls(
             shape=cube.shape,
             run=np.asarray(cube.segment),
@@ -88,6 +94,10 @@ class FeatureSpace:
             daytime=cube.daytime,
             channels=cube.channels,
             lengths=lengths(train, cube.channels, mean, sd),
+            kriging=(
+                Kriging.fit(train, cube.segment, linked, level),
+                Kriging.fit(train - profile, cube.segment, linked, np.zeros(len(level))),
+            ),
         )
 
     def scaled(self, value: np.ndarray) -> np.ndarray:
@@ -116,16 +126,6 @@ class Features:
     x: np.ndarray
     names: tuple[str, ...]
     gap: np.ndarray
-
-
-def series(cells: np.ndarray) -> np.ndarray:
-    """[S, T] of [T, N, C], in the order node, channel."""
-    return np.ascontiguousarray(cells.reshape(len(cells), -1).T)
-
-
-def dense(flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """[T, N, C] of [S, T]."""
-    return np.ascontiguousarray(flat.T).reshape(shape)
 
 
 def day_profile(z: np.ndarray, daytime: np.ndarray, step_seconds: float, level: np.ndarray) -> np.ndarray:
@@ -171,77 +171,6 @@ def correlated(z: np.ndarray, node: np.ndarray, most: int) -> tuple[np.ndarray, 
     order = np.argsort(np.where(other, -np.abs(rho), np.inf), axis=1, kind="stable")
     near = order[:, : min(most, int(other.sum(axis=1).min()))]
     return near, np.take_along_axis(rho, near, axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Where the visible cells before and after each cell stand, cells as flat indices into [S, T].
-
-    Attributes
-    ----------
-    before, after: [REACH, cell] flat indices of the k-th visible cell on that side, -1 where there is none.
-    """
-
-    before: np.ndarray
-    after: np.ndarray
-
-    @classmethod
-    def find(cls, visible: np.ndarray, run: np.ndarray, cells: np.ndarray, reach: int = REACH) -> Gaps:
-        """Look around ``cells`` in ``visible`` [S, T], within segments ``run`` [T]."""
-        rows = visible.shape[1]
-        flat = visible.ravel()
-        place = np.flatnonzero(flat)
-        rank = np.cumsum(flat)[cells] - flat[cells]  # visible cells before this one in the flat order
-        home = cells // rows * (int(run.max()) + 1) + run[cells % rows]
-        padded = np.concatenate([np.full(reach, -1), place, np.full(reach + 1, -1)])
-        sides = []
-        for offsets in (range(-1, -reach - 1, -1), range(reach)):
-            side = np.stack([padded[rank + reach + k + (0 if k < 0 else flat[cells])] for k in offsets])
-            theirs = side // rows * (int(run.max()) + 1) + run[side % rows]
-            sides.append(np.where((side >= 0) & (theirs == home), side, -1))
-        return cls(*sides)
-
-    def weights(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights of the first cell before and after in the straight line across; both 0 where neither is there."""
-        before, after = self.before[0], self.after[0]
-        left, right = before >= 0, after >= 0
-        length = np.where(left & right, after - before, 1)
-        share = np.where(left & right, (cells - before) / length, np.where(right, 1.0, 0.0))
-        return np.where(left, 1 - share, 0.0), share
-
-
-def line(z: np.ndarray, visible: np.ndarray, space: FeatureSpace) -> np.ndarray:
-    """[S, T] the straight line across each cell's gap, its own value not used; the level where nothing is visible."""
-    rows = z.shape[1]
-    cells = np.arange(z.size)
-    gaps = Gaps.find(visible, space.run, cells, reach=1)
-    left, right = gaps.weights(cells)
-    flat = z.ravel()
-    found = left * flat[gaps.before[0]] + right * flat[gaps.after[0]]
-    return np.where(left + right > 0, found, space.level[cells // rows]).reshape(z.shape)
-
-
-def kernel_means(z: np.ndarray, visible: np.ndarray, run: np.ndarray, width: float) -> np.ndarray:
-    """[S, T] Gaussian means over the visible cells of the segment, the own cell left out; NaN where none is near."""
-    from scipy.ndimage import correlate1d
-
-    reach = int(np.ceil(3 * width))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    kernel[reach] = 0  # leave-one-out
-    found = np.empty(z.shape, np.float32)
-    shown = np.where(visible, z, 0).astype(np.float32)
-    for part in runs(run):
-        total = correlate1d(shown[:, part], kernel, axis=1, mode="constant")
-        weight = correlate1d(visible[:, part].astype(np.float32), kernel, axis=1, mode="constant")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found[:, part] = np.where(weight > 1e-3, total / weight, np.nan)
-    return found
-
-
-def runs(run: np.ndarray) -> list[slice]:
-    """The rows of each segment."""
-    edges = np.flatnonzero(np.diff(run)) + 1
-    return [slice(a, b) for a, b in zip([0, *edges], [*edges, len(run)], strict=True)]
 
 
 def traffic(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:
@@ -346,9 +275,15 @@ def gap_features(
     table["gap"] = np.log1p(np.minimum(gap, FAR))
     for width in WIDTHS:
         table[f"kernel_{width:g}"] = kernel_means(z, shown, space.run, width).ravel()[own] - base
-    table |= _neighbours(space, z, shown, own, home, gaps, left, right, base)
+    length = np.where(lone, np.inf, np.where(left * right > 0, gap, 2 * np.minimum(gap, gap - FAR)))
+    around = Around(z, shown, own, home, gaps, left, right, space)
+    table |= around.neighbours()
     if channels > 1:
-        table |= _channels(space, z, shown, own, home, gaps, left, right, base)
+        table |= around.channels()
+        both = implied(z, shown, space)
+        if both is not None:
+            table["implied"], table["implied_near"] = (values.ravel()[own] - base for values in both)
+    table |= around.kriged(length, base)
     for name, estimate in (estimates or {}).items():
         table[f"estimate_{name}"] = space.scaled(estimate).ravel()[own] - base
     angle = 2 * np.pi * space.daytime[time]
@@ -361,66 +296,87 @@ def gap_features(
     return Features(physical.astype(np.float32), x, tuple(table), gap.astype(np.float32))
 
 
-def _neighbours(space, z, shown, own, home, gaps, left, right, base) -> dict[str, np.ndarray]:
-    """Gap-matched contrasts of the neighbouring series, their means, and the neighbours' own surprises."""
-    rows = z.shape[1]
-    lined = line(z, shown, space).astype(np.float32)
-    filled = np.where(shown, z, lined).ravel()
-    seen = shown.ravel()
-    surprise = np.where(shown, z - lined, np.nan).ravel()
-    table = {}
-    ends = [np.maximum(g[0], 0) % rows for g in (gaps.before, gaps.after)]
-    now = own % rows
-    top = np.zeros(len(own), np.float32)
-    bottom, plain, count = top.copy(), top.copy(), top.copy()
-    odd, odd_weight = top.copy(), top.copy()
-    level = space.level.astype(np.float32)
-    for k in range(space.neighbours.shape[1]):
-        near = space.neighbours[home, k]
-        rho = space.correlation[home, k]
-        start = near * rows
-        across = left * filled[start + ends[0]] + right * filled[start + ends[1]]
-        across = np.where(left + right > 0, across, level[near])
-        there = seen[start + now]
-        contrast = np.where(there, (filled[start + now] - across) * np.sign(rho), np.nan)
-        table[f"contrast_{k + 1}"] = contrast
-        weight = np.where(there, np.abs(rho) ** STEEP, 0)
-        contrast = np.nan_to_num(contrast)
-        top += weight * contrast
-        bottom += weight
-        plain += contrast
-        count += there
-        own_surprise = np.where(there, surprise[start + now] * np.sign(rho), np.nan)
-        if k < SHOWN:
-            table[f"surprise_{k + 1}"] = own_surprise
-        odd += weight * np.nan_to_num(own_surprise)
-        odd_weight += weight
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table["contrast_mean"] = np.where(count > 0, plain / count, np.nan)
-        table["contrast_weighted"] = np.where(bottom > 0, top / bottom, np.nan)
-        table["surprise_weighted"] = np.where(odd_weight > 0, odd / odd_weight, np.nan)
-    table["contrast_count"] = count
-    return table
+class Around:
+    """What other series say of cells: all of it by the value that they show and the line over the cell's own gap.
 
+    Parameters
+    ----------
+    z, shown: [S, T] scaled values and whether they are visible.
+    own, home: [cell] flat index into [S, T], and series.
+    gaps, left, right: the cells' gaps and the weights of their ends.
+    """
 
-def _channels(space, z, shown, own, home, gaps, left, right, base) -> dict[str, np.ndarray]:
-    """The node's other channels: contrast over this cell's gap, distance from their level, and the implied value."""
-    rows, channels = z.shape[1], space.shape[2]
-    filled = np.where(shown, z, line(z, shown, space)).ravel()
-    seen = shown.ravel()
-    level = space.level
-    ends = [np.maximum(g[0], 0) % rows for g in (gaps.before, gaps.after)]
-    now = own % rows
-    table = {"channel": (home % channels).astype(np.float32)}
-    for step in range(1, channels):
-        other = home - home % channels + (home + step) % channels
-        start = other * rows
-        across = left * filled[start + ends[0]] + right * filled[start + ends[1]]
-        across = np.where(left + right > 0, across, level[other])
-        there = seen[start + now]
-        table[f"channel_{step}"] = np.where(there, filled[start + now] - level[other], np.nan)
-        table[f"channel_{step}_contrast"] = np.where(there, filled[start + now] - across, np.nan)
-    both = implied(z, shown, space)
-    if both is not None:
-        table["implied"], table["implied_near"] = (values.ravel()[own] - base for values in both)
-    return table
+    def __init__(self, z, shown, own, home, gaps: Gaps, left, right, space: FeatureSpace):
+        self.z, self.shown, self.home, self.space = z, shown, home, space
+        self.left, self.right, self.lone = left, right, left + right == 0
+        rows = z.shape[1]
+        self.rows, self.now = rows, own % rows
+        self.ends = [np.maximum(g[0], 0) % rows for g in (gaps.before, gaps.after)]
+        self.lined = line(z, shown, space.run, space.level).astype(np.float32)
+        self.filled = np.where(shown, z, self.lined)
+
+    def contrast(self, other: np.ndarray, filled: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """[cell] contrasts of the series ``other`` [cell] over the cells' gaps; NaN where it is not visible now."""
+        start = other * self.rows
+        flat = filled.ravel()
+        across = self.left * flat[start + self.ends[0]] + self.right * flat[start + self.ends[1]]
+        across = np.where(self.lone, level[other], across)
+        return np.where(self.shown.ravel()[start + self.now], flat[start + self.now] - across, np.nan)
+
+    def neighbours(self) -> dict[str, np.ndarray]:
+        """Contrasts of the neighbouring series, their means, and how each missed its own line (surprise)."""
+        space, table = self.space, {}
+        surprise = np.where(self.shown, self.z - self.lined, np.nan).ravel()
+        level = space.level.astype(np.float32)
+        top, bottom, plain, count, odd = (np.zeros(len(self.home), np.float32) for _ in range(5))
+        for k in range(space.neighbours.shape[1]):
+            near, rho = space.neighbours[self.home, k], space.correlation[self.home, k]
+            contrast = self.contrast(near, self.filled, level) * np.sign(rho)
+            own_surprise = surprise[near * self.rows + self.now] * np.sign(rho)
+            table[f"contrast_{k + 1}"] = contrast
+            if k < SHOWN:
+                table[f"surprise_{k + 1}"] = own_surprise
+            there = ~np.isnan(contrast)
+            weight = np.where(there, np.abs(rho) ** STEEP, 0)
+            top += weight * np.nan_to_num(contrast)
+            odd += weight * np.nan_to_num(own_surprise)
+            plain += np.nan_to_num(contrast)
+            bottom += weight
+            count += there
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table["contrast_mean"] = np.where(count > 0, plain / count, np.nan)
+            table["contrast_weighted"] = np.where(bottom > 0, top / bottom, np.nan)
+            table["surprise_weighted"] = np.where(bottom > 0, odd / bottom, np.nan)
+        table["contrast_count"] = count
+        return table
+
+    def channels(self) -> dict[str, np.ndarray]:
+        """The node's other channels: how far from their level, and their contrast over this cell's gap."""
+        space, channels = self.space, self.space.shape[2]
+        table = {"channel": (self.home % channels).astype(np.float32)}
+        for step in range(1, channels):
+            other = self.home - self.home % channels + (self.home + step) % channels
+            place = other * self.rows + self.now
+            there = self.shown.ravel()[place]
+            table[f"channel_{step}"] = np.where(there, self.z.ravel()[place] - space.level[other], np.nan)
+            table[f"channel_{step}_contrast"] = self.contrast(other, self.filled, space.level)
+        return table
+
+    def kriged(self, length: np.ndarray, base: np.ndarray) -> dict[str, np.ndarray]:
+        """Kriged contrasts of values and of departures from the profile, as offsets from the base."""
+        space = self.space
+        plain, seasonal = space.kriging
+        mean, deviation = plain.predict(self.home, length, self._contrasts(plain.near, self.filled, space.level))
+        table = {"kriged": mean, "kriged_sd": deviation}
+        zero = np.zeros(len(space.level))
+        departure = np.where(self.shown, self.z - space.profile, 0)
+        filled = np.where(self.shown, departure, line(departure, self.shown, space.run, zero))
+        mean, _ = seasonal.predict(self.home, length, self._contrasts(seasonal.near, filled, zero))
+        flat, start = filled.ravel(), self.home * self.rows
+        across = self.left * flat[start + self.ends[0]] + self.right * flat[start + self.ends[1]]
+        table["kriged_profile"] = space.profile.ravel()[start + self.now] + across + mean - base
+        return table
+
+    def _contrasts(self, near: np.ndarray, filled: np.ndarray, level: np.ndarray) -> np.ndarray:
+        columns = [self.contrast(near[self.home, k], filled, level) for k in range(near.shape[1])]
+        return np.array(columns, np.float32).reshape(near.shape[1], len(self.home))
