@@ -50,7 +50,7 @@ class Network(Model):
 class Base(Model):
     """kind residual: where it starts, and what it looks at."""
 
-    imputer: Literal["linear", "mice", "boosting"] = Field("linear", description="what the network corrects")
+    imputer: Literal["linear", "kriging", "boosting"] = Field("linear", description="what the network corrects")
     masks: int = Field(8, ge=1, le=64, description="times that the training cells are hidden again")
     neighbours: int = Field(8, ge=1, le=64, description="most correlated series that are attended to (K)")
     reach: int = Field(4, ge=0, le=48, description="rows before and after that are attended to in a neighbour")
@@ -107,7 +107,7 @@ class Fit(Model):
 class Uncertainty(Model):
     """Intervals."""
 
-    head: Literal["none", "gaussian", "quantile"] = Field("none", description="what the read-out gives besides")
+    head: Literal["none", "quantile"] = Field("none", description="quantile: the read-out gives five of them")
     conformal: bool = Field(True, description="quantiles calibrated on validation cells by length of the gap")
 
 

@@ -30,7 +30,9 @@ class Whitener:
         self.used = 0
 
     def whole(self, rng: np.random.Generator) -> np.ndarray:
-        """[T, N, C] visible cells hidden by the scenario's pattern."""
+        """[T, N, C] visible cells hidden at once, all over the series."""
+        if self.whitening.kind == "iid":
+            return (rng.random(self._inputs.shape) < rng.choice(self.whitening.rates)) & ~np.isnan(self._inputs)
         pattern: dict[str, Any] = self.cube.attrs["pattern"]
         return rehide(pattern, self._inputs, self.cube.segment, self.cube.edge_index, rng, rate=RATE)
 

@@ -54,12 +54,12 @@ class Windows:
     Attributes
     ----------
     x: [T, N, C] scaled values, 0 where not visible. visible: [T, N, C] bool. u: [T, 4].
-    graph, places [N, 2].
+    graph, places [N, 2]. unseen: [N] bool or None.
     """
 
     def __init__(self, cube: Cube, mask: int, network: Network, device: str, unseen: np.ndarray | None = None):
         """``unseen``: [N] bool, nodes that are never shown."""
-        self.cube, self.window, self.device = cube, network.window, device
+        self.cube, self.window, self.device, self.unseen = cube, network.window, device, unseen
         self.mean, self.sd = cube.scaler(0)
         visible = cube.visible(mask)
         if unseen is not None:
