@@ -81,7 +81,7 @@ class Simulation(Model):
 class Boosting(Model):
     """Gradient boosting on leave-one-out gap features."""
 
-    masks: int = Field(6, ge=1, le=50, description="times that the training cells are hidden again")
+    masks: int = Field(8, ge=1, le=50, description="times that the training cells are hidden again")
     rate: float = Field(0.12, gt=0, lt=1, description="point: share of visible cells hidden again")
     trees: int = Field(300, ge=1)
     leaves: int = Field(31, ge=2)
@@ -89,6 +89,12 @@ class Boosting(Model):
     least: int = Field(40, ge=1, description="training cells in a leaf")
     neighbours: int = Field(8, ge=1, description="most correlated series whose gap-matched contrast is a feature")
     rows: int = Field(250_000, ge=1000, description="training cells at most, drawn at random")
+    penalty: float = Field(3.0, ge=0, description="low-rank estimate: taken off singular values; 0: no such feature")
+    sweeps: int = Field(15, ge=1, description="low-rank estimate: rounds from the straight lines")
+    chain: int = Field(
+        20, ge=0, le=20, description="ridge estimate: series that each is regressed on; 0: no such feature"
+    )
+    lags: list[int] = Field([-1, 0, 1], description="ridge estimate: rows by which these are shifted")
 
 
 class Prepare(Model):
@@ -96,3 +102,9 @@ class Prepare(Model):
 
     data: Data = Data()
     simulation: Simulation = Simulation()
+
+
+class Baselines(Model):
+    """What the baselines stage reads."""
+
+    boosting: Boosting = Boosting()

@@ -25,6 +25,7 @@ from .kriging import Kriging
 
 WIDTHS = (1.5, 4.0, 12.0)  # of the kernel means [rows]
 SHOWN = 4  # neighbours whose own surprise is a feature of its own
+PARTNERS = 20  # series that a ridge regression may read
 STEEP = 4  # the weighted mean of contrasts weighs by correlation to this power
 FAR = 1000.0  # number of rows that stands for "no visible cell"
 TRAFFIC = ("speed", "occupancy", "flow")  # speed x occupancy = g x flow, with g by lane
@@ -44,6 +45,7 @@ class FeatureSpace:
     level, spread: [S] mean and standard deviation of the series, scaled.
     profile: [S, T] mean of the time of day (training), scaled; the level where there is none.
     neighbours: [S, K] series of other nodes, most correlated first.
+    partners: [S, P] series of any node, most correlated first.
     correlation: [S, K] with them; 0 where unknown.
     daytime: [T] share of the day.
     channels: names.
@@ -59,6 +61,7 @@ class FeatureSpace:
     spread: np.ndarray
     profile: np.ndarray
     neighbours: np.ndarray
+    partners: np.ndarray
     correlation: np.ndarray
     daytime: np.ndarray
     channels: tuple[str, ...]
@@ -90,6 +93,7 @@ class FeatureSpace:
             spread=spread,
             profile=profile,
             neighbours=near,
+            partners=correlated(train, np.arange(len(z)), PARTNERS)[0],
             correlation=correlation,
             daytime=cube.daytime,
             channels=cube.channels,
