@@ -19,11 +19,11 @@ SOURCE = 5  # numbers that a source step brings
 
 @dataclass
 class Scene:
-    """What the neighbours show under one mask.
+    """What the neighbours show under one mask, or under M of them.
 
     Attributes
     ----------
-    z, lined: [S, T] scaled values (0 where not visible) and leave-one-out lines. shown: [S, T] bool.
+    z, lined: [M, S, T] scaled values (0 where not visible) and leave-one-out lines. shown: [M, S, T] bool.
     """
 
     z: Tensor
@@ -35,7 +35,11 @@ class Scene:
         shown = series(visible)
         z = np.where(shown, space.scaled(np.where(visible, value, 0.0)), 0.0).astype(np.float32)
         lined = line(z, shown, space.run, space.level).astype(np.float32)
-        return cls(torch.from_numpy(z), torch.from_numpy(lined), torch.from_numpy(shown))
+        return cls(*(torch.from_numpy(values)[None] for values in (z, lined, shown)))
+
+    @classmethod
+    def join(cls, parts: list[Scene]) -> Scene:
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 @dataclass
@@ -129,13 +133,13 @@ class Describer:
 
 
 def sources(
-    cells: Cells, scenes: list[Scene], near: Tensor, sign: Tensor, level: Tensor, run: Tensor, reach: int
+    cells: Cells, scene: Scene, near: Tensor, sign: Tensor, level: Tensor, run: Tensor, reach: int
 ) -> tuple[Tensor, Tensor]:
     """What the neighbours' steps around each cell show.
 
     Parameters
     ----------
-    cells: [n]. scenes: of all masks.
+    cells: [n]. scene: of all their masks.
     near: [S, K] series that each series looks at; sign: [S, K] of their correlation. level: [S]. run: [T] segment.
     reach: steps before and after.
 
@@ -143,19 +147,18 @@ def sources(
     -------
     [n, K, W, SOURCE] and whether each is visible [n, K, W], W = 2 reach + 1.
     """
-    stack = {name: torch.stack([getattr(scene, name) for scene in scenes]) for name in ("z", "lined", "shown")}
     rows = run.shape[0]
     at = cells.time[:, None] + torch.arange(-reach, reach + 1)  # [n, W]
     inside = at.clamp(0, rows - 1)
     same = (at == inside) & (run[inside] == run[cells.time][:, None])
     who, which = near[cells.home], cells.scene[:, None, None]  # [n, K], [n, 1, 1]
     place = (which, who[:, :, None], inside[:, None])  # [n, K, W]
-    seen = stack["shown"][place] & same[:, None]
-    z, lined = stack["z"][place], stack["lined"][place]
+    seen = scene.shown[place] & same[:, None]
+    z, lined = scene.z[place], scene.lined[place]
 
     def end(row: Tensor) -> Tensor:  # a neighbour's value, or its line, at an end of the cell's own gap: [n, K]
         spot = (cells.scene[:, None], who, row[:, None])
-        return torch.where(stack["shown"][spot], stack["z"][spot], stack["lined"][spot])
+        return torch.where(scene.shown[spot], scene.z[spot], scene.lined[spot])
 
     across = cells.left[:, None] * end(cells.before) + cells.right[:, None] * end(cells.after)
     across = torch.where((cells.left + cells.right > 0)[:, None], across, level[who])

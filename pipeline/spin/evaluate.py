@@ -120,7 +120,7 @@ def _residual(job: Job, settings: Evaluate, cube: Cube, log: Any):
         flat = (layout.time[part] * nodes + layout.node[part]) * channels + layout.channel[part]
         clock = time.process_time()
         cells = arm.cells(visible, flat, 0, boost)
-        scenes = [Scene.of(arm.describer.space, cube.value, visible)]
+        scene = Scene.of(arm.describer.space, cube.value, visible)
         if value is None:
             models = [published.load_into(arm.build(cells.x.shape[1], seed), weights, seed) for seed in job.seeds]
             levels = len(LEVELS) if settings.uncertainty.head == "quantile" else 1
@@ -128,7 +128,7 @@ def _residual(job: Job, settings: Evaluate, cube: Cube, log: Any):
         channel = layout.channel[part]
         mean, sd = (s[channel][:, None] for s in (arm.describer.space.mean, arm.describer.space.sd))
         for member, model in enumerate(models):
-            value[member, part] = arm.predict(model, cells, scenes).numpy() * sd + mean
+            value[member, part] = arm.predict(model, cells, scene).numpy() * sd + mean
         spent += time.process_time() - clock
     window = settings.network.window * nodes * channels / layout.size * 1000 * spent / len(models)
     count = float(sum(p.numel() for p in models[0].parameters()))

@@ -133,7 +133,7 @@ class Residual:
         self.run = torch.from_numpy(np.asarray(cube.segment, np.int64))
         self.names: tuple[str, ...] = ()
 
-    def training(self, seed: int, boost: Callable[[Cells], Tensor] | None) -> tuple[list[Scene], Cells]:
+    def training(self, seed: int, boost: Callable[[Cells], Tensor] | None) -> tuple[Scene, Cells]:
         """Training cells hidden again ``base.masks`` times, as they look then.
 
         ``boost(cells)`` gives the base [n], scaled, where it isn't the line or kriging.
@@ -148,7 +148,7 @@ class Residual:
             visible = shown & ~hide
             scenes.append(Scene.of(self.describer.space, cube.value, visible))
             parts.append(self.cells(visible, np.flatnonzero((hide & wanted).ravel()), scene, boost))
-        return scenes, Cells.join(parts)
+        return Scene.join(scenes), Cells.join(parts)
 
     def cells(
         self, visible: np.ndarray, cells: np.ndarray, scene: int, boost: Callable[[Cells], Tensor] | None
@@ -181,19 +181,19 @@ class Residual:
             self.settings.uncertainty.head == "quantile",
         )
 
-    def correct(self, model: ResidualSPIN, cells: Cells, scenes: list[Scene]) -> Tensor:
+    def correct(self, model: ResidualSPIN, cells: Cells, scene: Scene) -> Tensor:
         """[n, 1 or 5] scaled values: the base plus what the network adds."""
-        numbers, seen = sources(cells, scenes, self.near, self.sign, self.level, self.run, self.settings.base.reach)
+        numbers, seen = sources(cells, scene, self.near, self.sign, self.level, self.run, self.settings.base.reach)
         out, _ = model(cells.x, cells.home, self.near[cells.home], numbers, seen)
         return cells.base[:, None] + out
 
-    def predict(self, model: ResidualSPIN, cells: Cells, scenes: list[Scene], batch: int = 4096) -> Tensor:
+    def predict(self, model: ResidualSPIN, cells: Cells, scene: Scene, batch: int = 4096) -> Tensor:
         """``correct`` without gradient, in parts."""
         with torch.no_grad():
-            parts = [self.correct(model, cells[i : i + batch], scenes) for i in range(0, len(cells), batch)]
+            parts = [self.correct(model, cells[i : i + batch], scene) for i in range(0, len(cells), batch)]
         return torch.cat(parts)
 
-    def loss(self, model: ResidualSPIN, cells: Cells, scenes: list[Scene]) -> Callable[[np.random.Generator], Tensor]:
+    def loss(self, model: ResidualSPIN, cells: Cells, scene: Scene) -> Callable[[np.random.Generator], Tensor]:
         """Mean absolute error of the median, and the other quantiles' losses at a quarter of the weight."""
         size = self.settings.fit.batch * PORTION
         order: list[np.ndarray] = []
@@ -203,7 +203,7 @@ class Residual:
                 whole = rng.permutation(len(cells))
                 order.extend(np.array_split(whole, max(1, len(whole) // size)))
             chosen = cells[torch.from_numpy(order.pop())]
-            error = chosen.y[:, None] - self.correct(model, chosen, scenes)  # [n, 1 or 5]
+            error = chosen.y[:, None] - self.correct(model, chosen, scene)  # [n, 1 or 5]
             if error.shape[1] == 1:
                 return error.abs().mean()
             level = torch.tensor(LEVELS)
@@ -213,18 +213,18 @@ class Residual:
 
         return loss
 
-    def validation_cells(self, boost: Callable[[Cells], Tensor] | None) -> tuple[list[Scene], Cells]:
+    def validation_cells(self, boost: Callable[[Cells], Tensor] | None) -> tuple[Scene, Cells]:
         """The hidden validation cells of mask 0."""
         targets = self.cube.targets(0, VAL)
         visible = self.cube.visible(0)
         scene = Scene.of(self.describer.space, self.cube.value, visible)
-        return [scene], self.cells(visible, flat(self.cube, targets), 0, boost)
+        return scene, self.cells(visible, flat(self.cube, targets), 0, boost)
 
-    def validation(self, model: ResidualSPIN, cells: Cells, scenes: list[Scene]) -> Callable[[], float]:
+    def validation(self, model: ResidualSPIN, cells: Cells, scene: Scene) -> Callable[[], float]:
         """Mean absolute error, scaled."""
 
         def validate() -> float:
-            value = self.predict(model, cells, scenes)
+            value = self.predict(model, cells, scene)
             return float((value[:, value.shape[1] // 2] - cells.y).abs().mean())
 
         return validate

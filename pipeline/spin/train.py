@@ -94,8 +94,8 @@ def _residual(job: Job, settings: Train, cube: Cube, keeper: Keeper, log: Any):
     if settings.base.imputer == "boosting":
         boost = OutOfFold.fit(cube, arm.describer, settings, job.seeds[0])
         log.info(f"boosting without each of {settings.base.folds} parts: {time.process_time() - clock:.0f} CPU s")
-    scenes, cells = arm.training(job.seeds[0], boost)
-    val_scenes, val_cells = arm.validation_cells(boost)
+    scene, cells = arm.training(job.seeds[0], boost)
+    val_scene, val_cells = arm.validation_cells(boost)
     spent = time.process_time() - clock
     log.info(f"{len(cells):,} training cells with {cells.x.shape[1]} features: {spent:.0f} CPU s")
     fit = settings.fit
@@ -108,9 +108,9 @@ def _residual(job: Job, settings: Train, cube: Cube, keeper: Keeper, log: Any):
         if seed in keeper.finished:
             models[seed] = keeper.finished[seed]["state"]
             continue
-        validate = arm.validation(model, val_cells, val_scenes)
+        validate = arm.validation(model, val_cells, val_scene)
         start = validate()
-        loss = arm.loss(model, cells, scenes)
+        loss = arm.loss(model, cells, scene)
         models[seed] = learn(model, loss, validate, fit, seed, keeper, log, place).state
         metrics["validation_mae_at_start"] = start
     return models, metrics
