@@ -43,8 +43,8 @@ def checked(saved: Imputations, scorer: Scorer, path: Any) -> Imputations:
     """Refuse a store that was made for other targets, or that leaves some out."""
     if saved.value.shape[1] != scorer.layout.size:
         raise DataError(
-            f"{path} holds {saved.value.shape[1]:,} targets, but the data have {scorer.layout.size:,}: it was made from "
-            "other data or masks; delete it, and the next run makes it anew"
+            f"{path} holds {saved.value.shape[1]:,} targets, but the data have {scorer.layout.size:,}: it was made "
+            "from other data or masks; delete it, and the next run makes it anew"
         )
     for member, value in zip(saved.members, saved.value, strict=True):
         if not np.isfinite(value).all():

@@ -73,7 +73,7 @@ class Simulation(Model):
     hours: float = Field(5.0, ge=1, le=18, description="length of each day, from 6 o'clock on [h]")
     grid: int = Field(4, ge=3, le=12, description="crossings along each side of the grid")
     block: float = Field(200.0, ge=50, le=1000, description="length of a street between crossings [m]")
-    trips: float = Field(1500.0, gt=0, le=20_000, description="trips an hour at the height of the morning")
+    trips: float = Field(2000.0, gt=0, le=20_000, description="trips an hour at the height of the morning")
     every: int = Field(300, ge=60, le=3600, description="length of a counting interval [s]")
     seed: int = Field(1, ge=0, description="of the streets' traffic")
 

@@ -128,8 +128,8 @@ class Scorer:
 def crps(quantile: np.ndarray, levels: tuple[float, ...], truth: np.ndarray) -> np.ndarray:
     """[n] continuous ranked probability score from quantiles [n, level]: the integral of twice the pinball loss.
 
-    Laio and Tamea (2007), Hydrol. Earth Syst. Sci. 11, 1267-1277, equation 15. Each level stands for the levels that are
-    nearer to it than to another, so that few levels give a coarse but comparable score.
+    Laio and Tamea (2007), Hydrol. Earth Syst. Sci. 11, 1267-1277, equation 15. Each level stands for the levels nearer
+    to it than to another, so that few levels give a coarse but comparable score.
     """
     taus = np.asarray(levels)
     borders = np.concatenate([[0.0], (taus[1:] + taus[:-1]) / 2, [1.0]])

@@ -2,7 +2,7 @@
 
 The package ``eclipse-sumo`` brings the programs; nothing is downloaded. Each day is a run of its own from an empty
 network: netgenerate makes the streets once, randomTrips the day's trips with a morning and a noon peak, sumo drives
-them. An induction loop in the middle of every lane gives the mean speed, the occupancy and the number of vehicles; the
+them. An induction loop near the end of every lane gives the mean speed, the occupancy and the number of vehicles; the
 speed is missing where no vehicle passed (SUMO writes -1), as a real detector has nothing to say then.
 """
 
@@ -25,6 +25,7 @@ from .graph import Edges
 from .raw import Raw
 
 START_H = 6  # the hour at which a day begins
+BEFORE_END_M = 40  # place of the loops: queues of a red light reach them
 WARM_UP_S = 900  # driven before the first interval that counts: the network starts empty
 CHANNELS = {"avg_speed": "km/h", "avg_occupancy": "fraction", "total_vehicles": "vehicles"}
 CROSSING, NEAR, DIRECT = 0.5, 0.5, 1.0  # weights of the edge types, as the lane layout has them
@@ -114,10 +115,9 @@ def day(settings: Simulation, number: int, net: Path, names: list[str], folder: 
         + ["--insertion-rate", *(f"{rate:.1f}" for rate in rates), "--poisson", "--fringe-factor", 5, "--seed", seed],
         sumo,
     )
-    half = settings.block / 2
     # whole intervals are counted from the start of the run: the warm-up must be a multiple of them
     detectors = "".join(
-        f'<inductionLoop id="{name}" lane="{name}" pos="-{half:.1f}" period="{settings.every}" '
+        f'<inductionLoop id="{name}" lane="{name}" pos="-{BEFORE_END_M}" period="{settings.every}" '
         f'friendlyPos="true" file="{counted.name}"/>'
         for name in names
     )
