@@ -5,7 +5,8 @@ training rows; the value of a cell is the conditional mean given those of its va
 kriging: Cressie and Wikle 2011, Statistics for Spatio-Temporal Data, section 6.1). Cells with other gaps have other
 conditioning sets, so each has a small linear system of its own; they are solved in batches.
 
-Covariances come from series whose gaps were filled by straight lines: estimating each entry from the cells that happen
+Covariances come from series whose gaps were filled by straight lines, and every lag's sum is divided by the same number
+of rows, so that each matrix is positive semi-definite by construction. Estimating each entry from the cells that happen
 to be visible together gives matrices that are no covariances, and guesses worse than the line's.
 """
 
@@ -58,7 +59,7 @@ class SpaceTimeKriging:
         for tau in range(longest + 1):
             both = train[: rows - tau] & train[tau:] & (space.run[: rows - tau] == space.run[tau:])
             early, late = z[:, : rows - tau][:, both], z[:, tau:][:, both]
-            table[longest + tau] = early @ late.T / max(int(both.sum()), 1)
+            table[longest + tau] = early @ late.T / max(int(train.sum()), 1)  # one divisor: see above
             table[longest - tau] = table[longest + tau].T
         between = lag[None] - lag[:, None]  # [P, P]
         everyone = np.arange(len(z))
