@@ -144,10 +144,6 @@ def build(raw: Raw, settings: Data, source: dict[str, Any], split: str) -> Cube:
 def read(paths: Sequence[Path], source: dict[str, Any], settings: Data) -> Raw:
     """A data set of the catalogue, by the reader that it names."""
     options = {key: value for key, value in source["options"].items() if key != "split"}
-    if source["reader"] == "spin_table":
-        from .readers_own import read_own
-
-        return read_own(paths, options, settings.graph, settings.zero_missing)
     from .readers import READERS
 
     return READERS[source["reader"]](paths, options, settings.graph, settings.zero_missing)

@@ -166,13 +166,14 @@ def from_lanes(content: Any, nodes: Sequence[str], where: str) -> Edges:
     rows = []
     try:
         for node in content["nodes"]:
+            lane = str(node["lane_id"])
             for kind, ends in (node.get("node_connections") or {}).items():
                 if kind not in plain:
-                    raise DataError(f"{where}: lane {node['lane_id']} has connections of type {kind!r}; "
+                    raise DataError(f"{where}: lane {lane} has connections of type {kind!r}; "
                                     f"known are {', '.join(plain)}")  # fmt: skip
                 for end in ends:
                     target, weight = end if isinstance(end, list | tuple) else (end, plain[kind])
-                    rows.append((str(node["lane_id"]), str(target), float(weight), kind))
+                    rows.append((lane, str(target), float(weight), kind))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f'{where} must be {{"nodes": [{{"lane_id": …, "node_connections": {{"direct": [...], "near": [...], '

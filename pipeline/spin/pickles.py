@@ -32,7 +32,22 @@ def _dtype(*arguments: Any) -> np.dtype:
     return found
 
 
-ALLOWED = {(module, "_reconstruct"): _reconstruct for module in MODULES} | {
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """How Python 3 writes bytes into old protocols."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("it encodes something else than text")
+    return text.encode("latin1")
+
+
+def _frombuffer(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    """How protocol 5 writes an array."""
+    return np.frombuffer(content, dtype=dtype).reshape(shape, order=order)
+
+
+ALLOWED: dict[tuple[str, str], Any] = {(module, "_reconstruct"): _reconstruct for module in MODULES} | {
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+    ("_codecs", "encode"): _encode,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): _dtype,
 }
