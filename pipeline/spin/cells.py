@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .boosting import estimates
 from .cube import Cube
+from .data_settings import Boosting
 from .features import FeatureSpace, gap_features
 from .gaps import Gaps, line, series
 from .spacetime import SpaceTimeKriging
@@ -83,11 +85,13 @@ class Describer:
     cube: Cube
     space: FeatureSpace
     kriging: SpaceTimeKriging
+    boosting: Boosting
 
     @classmethod
-    def fit(cls, cube: Cube, neighbours: int) -> Describer:
-        space = FeatureSpace.fit(cube, 0, neighbours=max(neighbours, 12))
-        return cls(cube, space, SpaceTimeKriging.fit(cube, space))
+    def fit(cls, cube: Cube, boosting: Boosting, neighbours: int) -> Describer:
+        """``boosting`` says which matrix estimates are features, as they are the boosting baseline's."""
+        space = FeatureSpace.fit(cube, 0, max(neighbours, boosting.neighbours))
+        return cls(cube, space, SpaceTimeKriging.fit(cube, space), boosting)
 
     def describe(self, visible: np.ndarray, cells: np.ndarray, scene: int) -> tuple[Cells, tuple[str, ...]]:
         """Cells (flat indices into [T, N, C]) as seen when only ``visible`` [T, N, C] is shown, from the line on.
@@ -95,7 +99,8 @@ class Describer:
         Returns the cells and the names of their features.
         """
         space, (_, nodes, channels) = self.space, self.space.shape
-        found = gap_features(space, self.cube.value, visible, cells)
+        guesses = estimates(space, self.cube.value, visible, self.boosting)
+        found = gap_features(space, self.cube.value, visible, cells, guesses)
         home, time = cells % (nodes * channels), cells // (nodes * channels)
         channel = space.channel[home]
         base = (found.base - space.mean[channel]) / space.sd[channel]

@@ -119,7 +119,7 @@ class Residual:
 
     def __init__(self, cube: Cube, settings: Train):
         self.cube, self.settings = cube, settings
-        self.describer = Describer.fit(cube, settings.base.neighbours)
+        self.describer = Describer.fit(cube, settings.boosting, settings.base.neighbours)
         space = self.describer.space
         _, nodes, channels = cube.shape
         own = np.arange(nodes * channels)
