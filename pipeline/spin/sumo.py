@@ -55,10 +55,11 @@ def demand(settings: Simulation, rng: np.random.Generator) -> np.ndarray:
     return settings.trips * shape * rng.lognormal(0, 0.15) * rng.lognormal(0, 0.05, len(quarters))
 
 
-def run(program: list[str | Path], sumo: Path) -> None:
-    """Run one program of the package; its own message is the error's."""
+def run(program: list[Any], sumo: Path, folder: Path) -> None:
+    """Run one program of the package in a folder (some leave files behind); its own message is the error's."""
     environment = {**os.environ, "SUMO_HOME": str(sumo)}
-    done = subprocess.run([str(part) for part in program], env=environment, capture_output=True, text=True)
+    command = [str(part) for part in program]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise DataError(f"{Path(program[0]).name} of eclipse-sumo failed: {said[0] if said else done.returncode}")
@@ -72,6 +73,7 @@ def streets(settings: Simulation, folder: Path, sumo: Path) -> Path:
         [sumo / "bin" / "netgenerate", *grid, "--tls.guess", "true", "--no-turnarounds", "true"]
         + ["--seed", settings.seed, "-o", net],
         sumo,
+        folder,
     )
     return net
 
@@ -114,6 +116,7 @@ def day(settings: Simulation, number: int, net: Path, names: list[str], folder: 
         [sys.executable, sumo / "tools" / "randomTrips.py", "-n", net, "-o", trips, "-b", 0, "-e", 900 * len(rates)]
         + ["--insertion-rate", *(f"{rate:.1f}" for rate in rates), "--poisson", "--fringe-factor", 5, "--seed", seed],
         sumo,
+        folder,
     )
     # whole intervals are counted from the start of the run: the warm-up must be a multiple of them
     detectors = "".join(
@@ -126,6 +129,7 @@ def day(settings: Simulation, number: int, net: Path, names: list[str], folder: 
         [sumo / "bin" / "sumo", "-n", net, "-r", trips, "-a", loops, "--seed", seed, "-e", end]
         + ["--no-step-log", "--no-warnings", "--time-to-teleport", 300],
         sumo,
+        folder,
     )
     skipped = -(-WARM_UP_S // settings.every)  # intervals that begin in the warm-up
     values = np.full((end // settings.every - skipped, len(names), len(CHANNELS)), np.nan)

@@ -65,4 +65,4 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
 
 def test_a_failing_program_is_named_with_its_message(tmp_path):
     with pytest.raises(DataError, match="netgenerate of eclipse-sumo failed: Error"):
-        sumo.run([sumo.home() / "bin" / "netgenerate", "--nonsense"], sumo.home())
+        sumo.run([sumo.home() / "bin" / "netgenerate", "--nonsense"], sumo.home(), tmp_path)
