@@ -26,6 +26,7 @@ from .kriging import Kriging
 WIDTHS = (1.5, 4.0, 12.0)  # of the kernel means [rows]
 SHOWN = 4  # neighbours whose own surprise is a feature of its own
 PARTNERS = 20  # series that a ridge regression may read
+BLOCK = 512  # series whose correlations are taken at a time
 STEEP = 4  # the weighted mean of contrasts weighs by correlation to this power
 FAR = 1000.0  # number of rows that stands for "no visible cell"
 TRAFFIC = ("speed", "occupancy", "flow")  # speed x occupancy = g x flow, with g by lane
@@ -162,19 +163,25 @@ def correlated(z: np.ndarray, node: np.ndarray, most: int) -> tuple[np.ndarray, 
     cells.
     """
     seen = (~np.isnan(z)).astype(np.float32)
-    x = np.where(seen > 0, z - np.nanmean(np.where(seen.any(axis=1, keepdims=True), z, 0), axis=1, keepdims=True), 0)
-    x = x.astype(np.float32)
-    n = seen @ seen.T
-    cross, sums, squares = x @ x.T, x @ seen.T, (x * x) @ seen.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        covariance = cross / n - sums * sums.T / n**2
-        variance = squares / n - (sums / n) ** 2
-        rho = covariance / np.sqrt(variance * variance.T)
-    rho = np.where((n >= 20) & np.isfinite(rho), np.clip(rho, -1, 1), 0)
-    other = node[:, None] != node[None]
-    order = np.argsort(np.where(other, -np.abs(rho), np.inf), axis=1, kind="stable")
-    near = order[:, : min(most, int(other.sum(axis=1).min()))]
-    return near, np.take_along_axis(rho, near, axis=1).astype(np.float32)
+    count = np.maximum(seen.sum(axis=1, keepdims=True), 1)
+    x = np.nan_to_num(z - np.nansum(z, axis=1, keepdims=True) / count).astype(np.float32)
+    squares = x * x
+    most = min(most, len(z) - int(np.bincount(np.unique(node, return_inverse=True)[1]).max()))
+    near, found = np.empty((len(z), most), np.int64), np.empty((len(z), most), np.float32)
+    for start in range(0, len(z), BLOCK):  # all pairs at once would not fit for many sensors
+        part = slice(start, start + BLOCK)
+        n = seen[part] @ seen.T
+        mean_own, mean_other = x[part] @ seen.T, seen[part] @ x.T  # sums over common cells
+        with np.errstate(invalid="ignore", divide="ignore"):
+            covariance = x[part] @ x.T / n - mean_own * mean_other / n**2
+            own = squares[part] @ seen.T / n - (mean_own / n) ** 2
+            other = seen[part] @ squares.T / n - (mean_other / n) ** 2
+            rho = covariance / np.sqrt(own * other)
+        rho = np.where((n >= 20) & np.isfinite(rho), np.clip(rho, -1, 1), 0)
+        order = np.where(node[part, None] != node[None], -np.abs(rho), np.inf)
+        near[part] = np.argsort(order, axis=1, kind="stable")[:, :most]
+        found[part] = np.take_along_axis(rho, near[part], axis=1)
+    return near, found
 
 
 def traffic(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:

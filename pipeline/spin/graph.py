@@ -139,7 +139,8 @@ def from_list(frame: Any, nodes: Sequence[str], where: str, columns: tuple[str, 
 
 def refuse_unknown(named: Iterable[str], nodes: Sequence[str], where: str) -> None:
     """One error for all node names that the data don't have."""
-    unknown = [name for name in dict.fromkeys(named) if name not in set(nodes)]
+    there = set(nodes)
+    unknown = [name for name in dict.fromkeys(named) if name not in there]
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise DataError(
