@@ -15,6 +15,7 @@ the eight that it is most correlated with. Nothing is sorted, dropped or renamed
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,9 @@ def _stamps(column: pd.Series, where: str) -> np.ndarray:
     try:
         if pd.api.types.is_numeric_dtype(column):
             return (column.to_numpy(np.float64) * 1e9).astype("int64").astype("datetime64[ns]")
-        return pd.to_datetime(column).to_numpy("datetime64[ns]")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Could not infer format")  # what can't be read is an error below
+            return pd.to_datetime(column).to_numpy("datetime64[ns]")
     except (ValueError, TypeError) as error:
         raise DataError(f"{where}: the time column {column.name!r} can't be read as dates: {error}") from None
 
