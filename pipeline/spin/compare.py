@@ -13,7 +13,7 @@ from ..core.stages import Job, Result
 from ..core.statistics import summary
 from ..core.store import write_json
 from .cube import TEST, Imputations, load, read_imputations
-from .run_baselines import target_gaps
+from .intervals import target_gaps
 from .scoring import Scorer
 
 COPIED = ("parameters_", "latency_ms", "stack_weight", "steps", "validation_mae", "mae_unseen_nodes")
@@ -107,9 +107,7 @@ def compare(job: Job, settings: Any, log: Any) -> Result:
         values[name] = store.value
         arms[name] = {**facts, **score(scorer, store, list(range(len(store.members)))), "cost": cost}
     comparisons = [
-        {"a": a, "b": b, "metric": "mae", **found}
-        for a, b in entry["compare"]
-        for found in scorer.compare(values[a], values[b])
+        {"a": a, "b": b, **found} for a, b in entry["compare"] for found in scorer.compare(values[a], values[b])
     ]
     record = {
         **{key: entry[key] for key in ("description", "leaky", "primary")},

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cube import VAL, Cube, Layout
+from .gaps import Gaps, series
+
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 GAPS = (2, 3, 5, 9, 17, 33)  # upper ends of gap classes, rows from visible to visible cell; longer: one class more
 LEAST = 200  # errors below which classes are joined with all of the channel
@@ -59,6 +62,30 @@ class Intervals:
     def around(self, value: np.ndarray, gap: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """[cell, level] quantiles around imputed values [cell]."""
         return value[:, None] + self.table[channel, gap_class(gap)]
+
+
+def target_gaps(cube: Cube, layout: Layout) -> np.ndarray:
+    """[target] rows from the last to the next visible cell around each target; 10,000 where a side has none."""
+    found = np.empty(layout.size)
+    rows, _, channels = cube.shape
+    for mask in np.unique(layout.mask):
+        here = np.flatnonzero(layout.mask == mask)
+        own = (layout.node[here] * channels + layout.channel[here]) * rows + layout.time[here]
+        gaps = Gaps.find(series(cube.visible(mask)), cube.segment, own, reach=1)
+        before, after = gaps.before[0], gaps.after[0]
+        found[here] = np.where((before >= 0) & (after >= 0), after - before, 10_000)
+    return found
+
+
+def with_intervals(cube: Cube, layout: Layout, value: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """[member, target, level] quantiles by gap length, calibrated on the validation cells of the named mask."""
+    validation = layout.slice(0, VAL)
+    found = np.empty((*value.shape, len(LEVELS)))
+    for member, imputed in enumerate(value):
+        error = (layout.truth - imputed)[validation]
+        fitted = Intervals.fit(error, gap[validation], layout.channel[validation], cube.shape[2])
+        found[member] = fitted.around(imputed, gap, layout.channel)
+    return found
 
 
 def _rank(level: float, n: int) -> int:

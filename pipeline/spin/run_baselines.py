@@ -9,34 +9,9 @@ import numpy as np
 
 from ..core.stages import Job, Result
 from .baselines import TRANSDUCTIVE, Plan, Scene
-from .cube import VAL, Cube, Imputations, Layout, load, write_imputations
+from .cube import Cube, Imputations, load, write_imputations
 from .data_settings import Baselines
-from .gaps import Gaps, series
-from .intervals import LEVELS, Intervals
-
-
-def target_gaps(cube: Cube, layout: Layout) -> np.ndarray:
-    """[target] rows from the last to the next visible cell around each target; 10,000 where a side has none."""
-    found = np.empty(layout.size)
-    rows, _, channels = cube.shape
-    for mask in np.unique(layout.mask):
-        here = np.flatnonzero(layout.mask == mask)
-        own = (layout.node[here] * channels + layout.channel[here]) * rows + layout.time[here]
-        gaps = Gaps.find(series(cube.visible(mask)), cube.segment, own, reach=1)
-        before, after = gaps.before[0], gaps.after[0]
-        found[here] = np.where((before >= 0) & (after >= 0), after - before, 10_000)
-    return found
-
-
-def with_intervals(cube: Cube, layout: Layout, value: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    """[member, target, level] quantiles by gap length, calibrated on the validation cells of the named mask."""
-    validation = layout.slice(0, VAL)
-    found = np.empty((*value.shape, len(LEVELS)))
-    for member, imputed in enumerate(value):
-        error = (layout.truth - imputed)[validation]
-        fitted = Intervals.fit(error, gap[validation], layout.channel[validation], cube.shape[2])
-        found[member] = fitted.around(imputed, gap, layout.channel)
-    return found
+from .intervals import LEVELS, target_gaps, with_intervals
 
 
 def impute(cube: Cube, names: list[str], settings: Baselines, log: Any = None) -> tuple[Imputations, dict[str, float]]:

@@ -102,7 +102,7 @@ class Scorer:
                 "mask": list(self.cube.masks)}  # fmt: skip
 
     def compare(self, a: np.ndarray, b: np.ndarray) -> list[dict[str, Any]]:
-        """Paired comparison of two methods by cluster bootstrap, once by hour and once by sensor.
+        """Paired comparisons of two methods by cluster bootstrap: by hour and by sensor, of mae and of each channel's.
 
         Parameters
         ----------
@@ -110,18 +110,25 @@ class Scorer:
 
         Returns
         -------
-        Two dicts with difference (a - b of the mean over all masks' test targets), ci95, p, test, n, clusters and the
-        difference under each mask.
+        Dicts with metric, difference (a - b of the mean over all masks' test targets), ci95, p, test, n, clusters, what
+        was resampled, and the difference under each mask.
         """
-        layout = self.layout
-        test = layout.split == TEST
+        layout, cube = self.layout, self.cube
+        test = np.flatnonzero(layout.split == TEST)
         loss = [np.mean([self.error(value)[test] for value in np.atleast_2d(method)], axis=0) for method in (a, b)]
-        delta, mask = loss[0] - loss[1], layout.mask[test]
-        stamp = self.cube.time[layout.time[test]].astype("datetime64[s]").astype(np.int64) // HOUR_S
-        by_mask = [float(delta[mask == m].mean()) for m in np.unique(mask)]
+        delta, mask, channel = loss[0] - loss[1], layout.mask[test], layout.channel[test]
+        hour = cube.time[layout.time[test]].astype("datetime64[s]").astype(np.int64) // HOUR_S
+        metrics = {"mae": (np.ones(len(test), bool), 1.0)}
+        if cube.shape[2] > 1:
+            metrics |= {f"mae_{name}": (channel == c, self.scale[c]) for c, name in enumerate(cube.channels)}
         found = []
-        for name, cluster in (("hour", stamp), ("sensor", layout.node[test])):
-            found.append({**clustered(delta, cluster, mask), "by_mask": by_mask, "resampled": name})
+        for metric, (part, unit) in metrics.items():
+            if not part.any():
+                continue
+            by_mask = [float(unit * delta[part & (mask == m)].mean()) for m in np.unique(mask[part])]
+            for name, cluster in (("hour", hour), ("sensor", layout.node[test])):
+                result = clustered(unit * delta[part], cluster[part], mask[part])
+                found.append({"metric": metric, **result, "by_mask": by_mask, "resampled": name})
         return found
 
 

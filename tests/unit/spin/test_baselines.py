@@ -9,7 +9,8 @@ from pipeline.spin import boosting, matrix
 from pipeline.spin.baselines import PLAIN, TRANSDUCTIVE, VARIED, Scene, choose, knn
 from pipeline.spin.cube import TEST, TRAIN, VAL
 from pipeline.spin.data_settings import BASELINES, Baselines, Boosting
-from pipeline.spin.run_baselines import impute, target_gaps, with_intervals
+from pipeline.spin.intervals import target_gaps, with_intervals
+from pipeline.spin.run_baselines import impute
 
 from .made_up import cube
 

@@ -12,8 +12,8 @@ from pipeline.core.stages import Job
 from pipeline.spin.compare import compare
 from pipeline.spin.cube import TEST, VAL, Imputations, save, write_imputations
 from pipeline.spin.data_settings import Baselines, Boosting
-from pipeline.spin.intervals import GAPS, LEVELS, Intervals, gap_class, gap_names
-from pipeline.spin.run_baselines import run, target_gaps
+from pipeline.spin.intervals import GAPS, LEVELS, Intervals, gap_class, gap_names, target_gaps
+from pipeline.spin.run_baselines import run
 from pipeline.spin.scoring import Scorer, clustered, crps, means
 
 from .made_up import cube
@@ -152,7 +152,11 @@ def test_a_comparison_is_antisymmetric_and_averages_members(two):
     rng = np.random.default_rng(0)
     a, b = layout.truth + rng.normal(size=(3, layout.size)), layout.truth + 2 * rng.normal(size=(1, layout.size))
     forth, back = scorer.compare(a, b), scorer.compare(b, a)
-    assert [f["resampled"] for f in forth] == ["hour", "sensor"]
+    assert [f["resampled"] for f in forth] == ["hour", "sensor"] * 3
+    assert [f["metric"] for f in forth] == ["mae"] * 2 + ["mae_c0"] * 2 + ["mae_c1"] * 2
+    part = (layout.split == TEST) & (layout.channel == 1) & (layout.mask == 0)
+    expected = np.abs(a - layout.truth)[:, part].mean() - np.abs(b - layout.truth)[:, part].mean()
+    assert forth[4]["by_mask"][0] == pytest.approx(expected, rel=1e-5)  # in the channel's own unit
     for f, r in zip(forth, back, strict=True):
         assert f["difference"] == pytest.approx(-r["difference"]) and f["difference"] < 0
         assert f["ci95"] == pytest.approx([-r["ci95"][1], -r["ci95"][0]])
@@ -216,7 +220,7 @@ def test_the_scenario_s_block_has_the_shape_of_the_table(scenario, tmp_path, mon
         block["baselines"]["linear"]["metrics"]
     )
     assert block["baselines"]["mean"]["transductive"] == "no" and block["baselines"]["mean"]["cost"]["cpu_s"] >= 0
-    hour, sensor = block["comparisons"]
+    hour, sensor = block["comparisons"][:2]
     assert hour["a"] == "spin" and hour["ci95"][1] < 0 and sensor["resampled"] == "sensor"
 
 
