@@ -14,8 +14,9 @@ from ..core.stages import Job, Result
 from . import published
 from .boosted import OutOfFold
 from .cells import Scene
-from .conformal import LEVELS, Calibration, classes, gap_lengths
+from .conformal import Calibration
 from .cube import TEST, VAL, Cube, Imputations, load, read_imputations, write_imputations
+from .intervals import LEVELS, target_gaps, with_intervals
 from .residual import Residual
 from .settings import Evaluate
 from .windows import Windows
@@ -28,42 +29,32 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
     cube = load(job.inputs["data"])
     run = {"residual": _residual, "stack": _stack}.get(settings.network.kind, _published)
     guess, metrics = run(job, settings, cube, log)  # [member, target, 1 or 5]
-    if guess.shape[2] == 1:
-        guess = np.repeat(guess, len(LEVELS), 2)
-    value = guess[:, :, LEVELS.index(0.5)]
+    value = guess[:, :, guess.shape[2] // 2]
     quantile = calibrated(cube, guess) if settings.uncertainty.conformal else None
     write_imputations(
         job.outputs["imputations"],
         Imputations(list(job.seeds), value, quantile, LEVELS if quantile is not None else ()),
     )
-    layout = cube.layout()
+    layout, (_, sd) = cube.layout(), cube.scaler(0)
+    error = np.abs(value - layout.truth)
+    if len(cube.channels) > 1:  # their units differ: in training standard deviations
+        error = error / sd[layout.channel]
     for split, name in ((VAL, "validation_mae"), (TEST, "mae")):
-        part = layout.slice(0, split)
-        first = layout.channel[part] == 0  # the other channels have other units: see the table
-        metrics[name] = float(np.mean(np.abs(value[:, part][:, first] - layout.truth[part][first])))
+        metrics[name] = float(np.mean(error[:, layout.slice(0, split)]))
     return Result(metrics, dataset=cube.info)
 
 
 def calibrated(cube: Cube, guess: np.ndarray) -> np.ndarray:
-    """[member, target, level] quantiles; calibration by member and channel on the named mask's validation cells."""
+    """[member, target, level] quantiles of values [member, target, 1] or of a head's quantiles [member, target, 5]."""
     layout = cube.layout()
-    length = np.empty(layout.size)
-    for mask, _, part in layout.parts():
-        length[part] = gap_lengths(cube, mask, layout.time[part], layout.node[part], layout.channel[part])
-    known = np.zeros(layout.size, bool)
-    known[layout.slice(0, VAL)] = True
+    gap, known = target_gaps(cube, layout), layout.slice(0, VAL)
+    if guess.shape[2] == 1:
+        return with_intervals(cube, layout, guess[:, :, 0], gap)
+    channel, channels = layout.channel, cube.shape[2]
     found = np.empty_like(guess)
-    for channel in range(cube.shape[2]):
-        here = layout.channel == channel
-        if not (here & known).any():
-            found[:, here] = guess[:, here]
-            continue
-        kind, kind_known = classes(length[here], length[here & known])
-        for member in range(len(guess)):
-            fitted = Calibration.fit(
-                layout.truth[here & known], guess[member, here & known], kind_known, int(kind.max()) + 1
-            )
-            found[member, here] = fitted.apply(guess[member, here], kind)
+    for member, one in enumerate(guess):
+        fitted = Calibration.fit(layout.truth[known], one[known], gap[known], channel[known], channels)
+        found[member] = fitted.apply(one, gap, channel)
     return found
 
 

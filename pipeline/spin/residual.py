@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from .attention import AdditiveAttention
 from .cells import BOUND, SOURCE, Cells, Describer, Scene, sources
 from .cube import TRAIN, VAL, Cube
+from .intervals import LEVELS
 from .settings import Train
 from .whiten import Whitener
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 VECTOR = 16  # width of a series' vector
 PORTION = 64  # cells that count as one window in ``fit.batch``
 SIDE_LOSS = 0.25  # weight of the other quantiles' losses beside the median's

@@ -10,7 +10,8 @@ from pipeline.core.config import merge
 from pipeline.spin.boosted import OutOfFold
 from pipeline.spin.cells import SOURCE, Scene, sources
 from pipeline.spin.cube import TEST, TRAIN
-from pipeline.spin.residual import LEVELS, Residual, flat, quantiles
+from pipeline.spin.intervals import LEVELS
+from pipeline.spin.residual import Residual, flat, quantiles
 from pipeline.spin.settings import Train
 
 from .made_up import cube
