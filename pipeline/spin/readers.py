@@ -98,9 +98,14 @@ def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_m
     names, weight = pickles.adjacency(_by_suffix(paths, (".pkl", ".pickle"), "the adjacency"))
     if speeds.suffix == ".csv":
         frame = table(speeds)
-        frame.index = pd.date_range(chosen.start, periods=len(frame), freq=chosen.step)
+        if str(frame.columns[0]) in names:
+            frame.index = pd.date_range(chosen.start, periods=len(frame), freq=chosen.step)
+        else:  # other copies begin with the time
+            frame.index = pd.to_datetime(frame.pop(frame.columns[0]))
     else:
         frame = hdf(speeds)
+    if (np.diff(frame.index.to_numpy()) != pd.Timedelta(chosen.step).to_timedelta64()).any():
+        raise DataError(f"{speeds}: rows must be {chosen.step} apart, in the order of time")
     frame.columns = [str(c) for c in frame.columns]
     if sorted(frame.columns) != sorted(names):
         odd = sorted(set(frame.columns) ^ set(names))
@@ -113,7 +118,7 @@ def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_m
     if chosen.zero_missing if zero_missing is None else zero_missing:
         value, zeros = zeros_to_missing(value)
         report.append(f"{zeros:,} zeros taken as missing")
-    located = table(_by_suffix(paths, (".csv",), "sensor places", avoid=("speed", "adj")))
+    located = table(_by_suffix([p for p in paths if p != speeds], (".csv",), "sensor places", avoid=("adj",)))
     located = located.assign(sensor_id=located["sensor_id"].astype(str)).set_index("sensor_id")
     return Raw(
         value=value[:, :, None],  # [T, N] -> [T, N, 1]

@@ -66,6 +66,21 @@ def test_metr_la_as_hdf_and_zeros_as_missing(data_dir, tmp_path, metr):
     assert not np.isnan(metr_la(files, {"zero_missing": True}, Graph(), False).value).any()  # the setting rules
 
 
+def test_metr_la_with_a_time_column_and_its_mistakes(data_dir, tmp_path, metr):
+    folder = data_dir / "traffic/metr_la_week"
+    frame = pd.DataFrame(metr.value[:20, :, 0], pd.date_range("2012-04-01", periods=20, freq="5min"), metr.nodes)
+    files = [tmp_path / "METR-LA.csv", folder / "adj_mx.pkl", folder / "graph_sensor_locations.csv"]
+    frame.to_csv(files[0])
+    raw = metr_la(files, {}, Graph(), None)
+    assert str(raw.time[0])[:16] == "2012-04-01T00:00" and raw.value.shape == (20, 207, 1)
+    frame.drop(index=frame.index[4]).to_csv(files[0])
+    with pytest.raises(DataError, match="rows must be 5min apart"):
+        metr_la(files, {}, Graph(), None)
+    frame.rename(columns={metr.nodes[3]: "1"}).to_csv(files[0])
+    with pytest.raises(DataError, match=f"name different sensors: 1, {metr.nodes[3]}"):
+        metr_la(files, {}, Graph(), None)
+
+
 def test_aqi36_has_the_published_mask(data_dir):
     raw = aqi36(sorted((data_dir / "air/aqi36").iterdir()), {}, Graph(), None)
     assert raw.value.shape == (8759, 36, 1) and raw.official.sum() == 35737
