@@ -29,7 +29,11 @@ PARTNERS = 20  # series that a ridge regression may read
 BLOCK = 512  # series whose correlations are taken at a time
 STEEP = 4  # the weighted mean of contrasts weighs by correlation to this power
 FAR = 1000.0  # number of rows that stands for "no visible cell"
-TRAFFIC = ("speed", "occupancy", "flow")  # speed x occupancy = g x flow, with g by lane
+TRAFFIC = {  # speed x occupancy = g x flow, with g by lane; what data sets call the three
+    "speed": ("speed", "avg_speed"),
+    "occupancy": ("occupancy", "avg_occupancy"),
+    "flow": ("flow", "total_vehicles"),
+}
 
 
 @dataclass(frozen=True)
@@ -184,12 +188,17 @@ def correlated(z: np.ndarray, node: np.ndarray, most: int) -> tuple[np.ndarray, 
     return near, found
 
 
+def roles(channels: tuple[str, ...]) -> dict[str, int] | None:
+    """Which channel is speed, occupancy and flow; None where one of them is not there."""
+    found = {role: next((channels.index(n) for n in names if n in channels), None) for role, names in TRAFFIC.items()}
+    return None if None in found.values() else found
+
+
 def traffic(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:
     """Speed, occupancy and flow [N, T] in physical units of scaled series [S, T]; NaN where not positive."""
     parts = z.reshape(-1, len(channels), z.shape[1])  # [N, C, T]
     found = {}
-    for name in TRAFFIC:
-        c = channels.index(name)
+    for name, c in (roles(channels) or {}).items():
         physical = parts[:, c] * sd[c] + mean[c]
         found[name] = np.where(physical > 0, physical, np.nan)
     return found
@@ -197,7 +206,7 @@ def traffic(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.n
 
 def lengths(z: np.ndarray, channels: tuple[str, ...], mean: np.ndarray, sd: np.ndarray) -> np.ndarray | None:
     """[N] median of speed x occupancy / flow of series [S, T] with NaN; None for data without the three channels."""
-    if set(TRAFFIC) - set(channels):
+    if roles(channels) is None:
         return None
     seen = traffic(z, channels, mean, sd)
     with np.errstate(invalid="ignore"):
@@ -231,8 +240,7 @@ def implied(z: np.ndarray, visible: np.ndarray, space: FeatureSpace) -> tuple[np
     for g in (usual, near):
         values = np.full((ratio.shape[0], len(space.channels), ratio.shape[1]), np.nan)  # [N, C, T]
         thirds = (g * flow / occupancy, g * flow / speed, speed * occupancy / g)
-        for name, value in zip(TRAFFIC, thirds, strict=True):
-            c = space.channels.index(name)
+        for c, value in zip(roles(space.channels).values(), thirds, strict=True):
             values[:, c] = (value - space.mean[c]) / space.sd[c]
         found.append(values.reshape(z.shape))
     return found[0], found[1]

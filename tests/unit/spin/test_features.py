@@ -149,7 +149,8 @@ def test_correlations_are_numpy_s_and_leave_the_own_node_out():
         np.testing.assert_allclose(rho[s], [both[j] for j in best], atol=0.01)  # means over own, not common cells
 
 
-def test_implied_values_are_exact_where_the_law_holds():
+@pytest.mark.parametrize("channels", [TRAFFIC, ("avg_speed", "avg_occupancy", "total_vehicles")])
+def test_implied_values_are_exact_where_the_law_holds(channels):
     """speed x occupancy = g x flow with g by lane: each of the three follows from the other two."""
     rng = np.random.default_rng(3)
     shape = (60, 2)
@@ -158,7 +159,7 @@ def test_implied_values_are_exact_where_the_law_holds():
     hidden = rng.random(value.shape) < 0.2
     base = cube(times=60, nodes=2, channels=1)
     data = replace(base, value=value.astype(np.float32), hidden=hidden[None], on_line=np.zeros(value.shape, bool),
-                   channels=TRAFFIC, units=("mph", "1", "veh"), masks=("a",))  # fmt: skip
+                   channels=channels, units=("mph", "1", "veh"), masks=("a",))  # fmt: skip
     space = FeatureSpace.fit(data)
     visible = data.visible(0)
     for found in implied(np.nan_to_num(space.scaled(data.inputs(0))), series(visible), space):
