@@ -16,6 +16,7 @@ from .cube import TEST, Cube, Layout
 from .intervals import GAPS, gap_class, gap_names
 
 DRAWS = 2000
+FEW = 10  # clusters
 HOUR_S = 3600
 
 
@@ -166,7 +167,8 @@ def clustered(
 
     Returns
     -------
-    difference, ci95 (percentiles), two-sided p, test, n and clusters.
+    difference, ci95 (percentiles), two-sided p, test, n and clusters. With fewer than FEW clusters p is None and
+    ``test`` says that the interval is too narrow to be trusted: percentiles of so few clusters cover less than 95 %.
     """
     names, place = np.unique(cluster, return_inverse=True)
     kinds, which = np.unique(mask, return_inverse=True)
@@ -180,11 +182,12 @@ def clustered(
         means_ = np.nanmean(np.where(size > 0, drawn @ sums / np.maximum(size, 1), np.nan), axis=1)
     low, high = np.nanquantile(means_, [0.025, 0.975])
     tail = min(np.mean(means_ <= 0), np.mean(means_ >= 0))
+    few = len(names) < FEW
     return {
         "difference": float((sums.sum(axis=0) / counts.sum(axis=0)).mean()),
         "ci95": [float(low), float(high)],
-        "p": float(min(1.0, 2 * max(tail, 1 / draws))),
-        "test": f"paired cluster bootstrap, {draws} draws",
+        "p": None if few else float(min(1.0, 2 * max(tail, 1 / draws))),
+        "test": f"paired cluster bootstrap, {draws} draws" + (", too few clusters to be trusted" if few else ""),
         "n": int(len(delta)),
         "clusters": int(len(names)),
     }

@@ -139,6 +139,8 @@ def test_the_bootstrap_s_interval_covers_the_truth_under_clusters():
         hits.append(low <= 0.2 <= high)
     assert 0.88 <= np.mean(hits) <= 0.98  # independent draws of cells would cover about 0.3
     found = clustered(np.ones(10), np.arange(10), np.zeros(10, int))
+    few = clustered(np.ones(40), np.arange(40) % 9, np.zeros(40, int))
+    assert few["p"] is None and "too few clusters" in few["test"]
     assert found["difference"] == 1 and found["ci95"] == [1, 1] and found["p"] == pytest.approx(2 / 2000)
 
 
