@@ -43,7 +43,7 @@ def scenario(name: str, block: dict[str, Any]) -> list[str]:
         cost = entry.get("cost") or {}
         rows.append(
             [f"`{method}`", "arm" if method in block["arms"] else "baseline", *(cell(entry, c) for c in columns),
-             number(entry.get("parameters"), 6) if entry.get("parameters") else "–",
+             f"{entry['parameters']:,}" if entry.get("parameters") else "–",
              number(cost.get("train_s"), 3) if cost.get("train_s") else "–"]
         )  # fmt: skip
     lines = [
@@ -54,16 +54,16 @@ def scenario(name: str, block: dict[str, Any]) -> list[str]:
     ]
     lines += markdown(["method", "", *columns, "parameters", "training [s]"], rows)
     pairs = []
-    for pair in block.get("comparisons", []):
+    for pair in (p for p in block["comparisons"] if p["metric"] == primary["metric"]):
         low, high = pair.get("ci95") or (None, None)
         better = low is not None and high is not None and (high < 0 or low > 0)
         verdict = "undecided" if not better else f"`{pair['a']}` is {'better' if high < 0 else 'worse'}"
         pairs.append(
             [f"`{pair['a']}` − `{pair['b']}`", pair["metric"], number(pair["difference"]),
-             f"{number(low)} … {number(high)}", str(pair.get("test", "")), verdict]
+             f"{number(low)} … {number(high)}", str(pair.get("resampled", "")), verdict]
         )  # fmt: skip
     if pairs:
-        lines += markdown(["pair", "metric", "difference", "95 % interval", "test", "verdict"], pairs)
+        lines += markdown(["pair", "metric", "difference", "95 % interval", "resampled by", "verdict"], pairs)
     return lines
 
 

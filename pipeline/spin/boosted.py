@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .boosting import FEW
 from .cells import Cells, Describer
 from .cube import TRAIN, Cube
 from .settings import Train
@@ -26,11 +27,13 @@ class OutOfFold:
 
     Attributes
     ----------
-    models: one a fold. fold: [T] the fold of a training row, -1 elsewhere.
+    models: [fold][channel], None for a channel without training cells. fold: [T] the fold of a training row, -1
+        elsewhere. channel: [S] of each series.
     """
 
-    models: list[Any]
+    models: list[list[Any]]
     fold: np.ndarray
+    channel: np.ndarray
 
     @classmethod
     def fit(cls, cube: Cube, describer: Describer, settings: Train, seed: int) -> OutOfFold:
@@ -50,28 +53,33 @@ class OutOfFold:
         fold = np.full(len(cube.time), -1)
         train = np.flatnonzero(cube.split == TRAIN)
         fold[train] = np.arange(len(train)) * folds // len(train)
+        channel = torch.from_numpy(describer.space.channel)[cells.home].numpy()
         models = []
         for one in range(folds):
-            rows = np.flatnonzero(fold[cells.time.numpy()] != one)
-            rows = rng.permutation(rows)[: boosting.rows]
-            model = HistGradientBoostingRegressor(
-                loss="absolute_error",
-                max_iter=boosting.trees,
-                max_leaf_nodes=boosting.leaves,
-                learning_rate=boosting.lr,
-                min_samples_leaf=boosting.least,
-                early_stopping=False,
-                random_state=seed,
-            )
-            models.append(model.fit(cells.x[rows].numpy(), (cells.y - cells.base)[rows].numpy()))
-        return cls(models, fold)
+            models.append([])
+            for c in range(cube.shape[2]):
+                rows = np.flatnonzero((fold[cells.time.numpy()] != one) & (channel == c))
+                rows = rng.permutation(rows)[: boosting.rows]
+                model = HistGradientBoostingRegressor(
+                    loss="absolute_error",
+                    max_iter=boosting.trees,
+                    max_leaf_nodes=boosting.leaves,
+                    learning_rate=boosting.lr,
+                    min_samples_leaf=boosting.least,
+                    early_stopping=False,
+                    random_state=seed,
+                )
+                target = (cells.y - cells.base)[rows].numpy()
+                models[-1].append(model.fit(cells.x[rows].numpy(), target) if len(rows) >= FEW else None)
+        return cls(models, fold, describer.space.channel)
 
     def __call__(self, cells: Cells) -> Tensor:
         """[n] scaled values."""
-        x, fold = cells.x.numpy(), self.fold[cells.time.numpy()]
+        x, fold, channel = cells.x.numpy(), self.fold[cells.time.numpy()], self.channel[cells.home.numpy()]
         correction = np.zeros(len(cells), np.float32)
-        for one, model in enumerate(self.models):
-            rows = np.flatnonzero((fold == one) | (fold < 0))
-            if len(rows):
-                correction[rows] += model.predict(x[rows]) / np.where(fold[rows] < 0, len(self.models), 1)
+        for one, by_channel in enumerate(self.models):
+            for c, model in enumerate(by_channel):
+                rows = np.flatnonzero(((fold == one) | (fold < 0)) & (channel == c))
+                if model is not None and len(rows):
+                    correction[rows] += model.predict(x[rows]) / np.where(fold[rows] < 0, len(self.models), 1)
         return cells.base + torch.from_numpy(correction)

@@ -19,6 +19,7 @@ KINDS = {"published": "#0072B2", "lightweight": "#56B4E9", "ours": "#D55E00", "b
 OURS = ("spin_residual", "spin_stack")
 PUBLISHED = ("spin", "spin_h", "base", "published", "published_h")
 SHOWN = ("mae", "mae_no_line", "crps", "coverage90")
+LANDMARKS = {"base", "mild", "medium", "extreme", "spin", "spin_h", "spin_residual"}
 AXES = {"parameters": "parameters", "latency_ms": "CPU time of one window [ms]", "peak_rss_mb": "peak memory [MB]"}
 ZH = {
     "published": "已发表",
@@ -90,10 +91,12 @@ def pareto(board: Board, metric: str) -> Figure | None:
                 best = y
                 front.append((x, y, method.name))
         axes.plot([x for x, *_ in front], [y for _, y, _ in front], color="#555555", lw=0.9, drawstyle="steps-post")
-        for x, y, name in front:
+        named = {name for *_, name in front} | LANDMARKS
+        for x, y, name in [(x, y, m.name) for x, y, m in points if m.name in named]:
             axes.annotate(name, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=7)
-        axes.set_xscale("log")
-        charts.plain_log(axes.xaxis)
+        if points[-1][0] > 2 * points[0][0]:
+            axes.set_xscale("log")
+            charts.plain_log(axes.xaxis)
         axes.set_xlabel(board.words(AXES[key]))
         axes.grid(True)
         axes.margins(x=0.2, y=0.12)
@@ -107,7 +110,8 @@ def draw(name: str, board: Board, block: dict[str, Any]) -> Iterator[tuple[str, 
     front = pareto(board, block["primary"]["metric"])
     if front is not None:
         yield "pareto", front
-    pairs = [p for p in block.get("comparisons", []) if p["metric"] in board.labels and p.get("ci95") and "p" in p]
+    primary = block["primary"]["metric"]  # resampled by hour; by sensor as well in the analysis
+    pairs = [p for p in block["comparisons"] if p["metric"] == primary and p.get("resampled", "hour") == "hour"]
     if pairs:
         yield "comparisons", charts.comparisons(board, pairs)
     entries = {"train_s": "training [s]", "evaluate_s": "imputing [s]"}

@@ -125,6 +125,8 @@ def learn(
         model.train()
         return error
 
+    if step == 0:  # where it starts counts too: a network that corrects an imputer must not end behind it
+        best_error = check()
     total = int(fit.seconds) if fit.seconds else fit.steps
     progress = log.progress(total, f"seed {seed}")
     model.train()
@@ -151,7 +153,7 @@ def learn(
                 place * fit.steps + step, None, loss=float(np.mean(losses)), validation_mae=error, lr=group["lr"]
             )
             losses = []
-            if error < best_error * (1 - fit.min_delta) or math.isinf(best_error):
+            if error < best_error * (1 - fit.min_delta):
                 best, best_error, since = copy.deepcopy(model.state_dict()), error, 0
             else:
                 since += 1
@@ -177,7 +179,7 @@ def learn(
             )
     if checked != step:
         error = check()
-        if error < best_error or math.isinf(best_error):
+        if error < best_error:
             best, best_error = copy.deepcopy(model.state_dict()), error
     spent = time.process_time() - started
     model.load_state_dict(best)
