@@ -377,7 +377,8 @@ def comparisons(board: Board, entries: Sequence[Mapping[str, Any]]) -> Figure:
         colour = board.kinds[board.method(entry["a"]).kind]
         axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(middle, row, marker="o", markersize=6.5, color=colour, markerfacecolor=colour if sure else "white")
-        p = "p ≤ 0.001" if entry["p"] <= 0.001 else f"p = {entry['p']:.2g}"
+        known = entry["p"] is not None  # a test may have too few clusters to give one
+        p = "no p" if not known else "p ≤ 0.001" if entry["p"] <= 0.001 else f"p = {entry['p']:.2g}"
         cell = f"{middle:+.1f} % ({low:+.1f} … {high:+.1f}), {p}".replace("-", "−")
         axes.text(1.01, row, cell, va="center", fontsize=8, transform=axes.get_yaxis_transform())
     versus = board.words("against")

@@ -92,3 +92,4 @@ def test_comparison_in_percent_of_the_second(board):
     assert "−45.0 % (−50.0 … −40.0), p ≤ 0.001" in texts(figure)
     assert figure.axes[0].lines[0].get_xdata() == pytest.approx([-50.0, -40.0])
     assert figure.axes[0].get_yticklabels()[0].get_text() == "first against reference"
+    assert any(text.endswith(", no p") for text in texts(charts.comparisons(board, [{**entry, "p": None}])))

@@ -1,0 +1,264 @@
+"""Readers of the published data sets, named by the catalogue: metr_la, aqi36 and pems_lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.config import Model, validated
+from ..core.errors import DataError
+from . import pickles
+from .data_settings import Graph
+from .graph import along_road, from_matrix, from_places
+from .raw import Raw, nowhere, select, zeros_to_missing
+
+PEMS_CHANNELS = {"speed": ("Avg Speed", "mph"), "occupancy": ("Avg Occ", "fraction"), "flow": ("Flow", "veh/5 min")}
+
+
+class Metr(Model):
+    """Options of ``metr_la``: the first time stamp of files that have none."""
+
+    start: str = "2012-03-01"
+    step: str = "5min"
+    zero_missing: bool = False
+    filled: bool = False
+
+
+class Aqi(Model):
+    """Options of ``aqi36``."""
+
+    zero_missing: bool = False
+
+
+class Pems(Model):
+    """Options of ``pems_lanes``: main-line stations in the direction of travel (the files don't tell the order)."""
+
+    order: list[str]
+    zero_missing: bool = False
+
+
+def table(path: Path, **options: Any) -> pd.DataFrame:
+    """A CSV file; one error for whatever is wrong with it."""
+    try:
+        return pd.read_csv(path, **options)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read as CSV: {str(error).splitlines()[0]}") from None
+
+
+def _by_suffix(paths: Sequence[Path], suffixes: tuple[str, ...], holds: str, avoid: tuple[str, ...] = ()) -> Path:
+    found = [p for p in paths if p.suffix.lower() in suffixes and not any(word in p.name for word in avoid)]
+    if len(found) != 1:
+        raise DataError(
+            f"among {', '.join(p.name for p in paths)} there must be one {' or '.join(suffixes)} file of {holds}, "
+            f"found {len(found)}"
+        )
+    return found[0]
+
+
+def hdf(path: Path) -> pd.DataFrame:
+    """A table that pandas wrote as HDF5 ("fixed" format: axis0, axis1, block values), read with h5py.
+
+    Returns
+    -------
+    DataFrame [T, N] with a DatetimeIndex (nanoseconds since 1970) and sensor names as strings.
+
+    Raises
+    ------
+    DataError
+        Another layout.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            group = next(g for g in file.values() if isinstance(g, h5py.Group) and "block0_values" in g)
+            if "block1_values" in group:
+                raise ValueError("it holds columns of several types")
+            values, names, stamps = (group[k][()] for k in ("block0_values", "block0_items", "axis1"))
+            names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+            return pd.DataFrame(values, pd.to_datetime(stamps), names)
+    except (OSError, KeyError, StopIteration, ValueError, TypeError) as error:
+        raise DataError(f"{path} is not an HDF5 table as pandas writes it (format fixed): {error}") from None
+
+
+def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
+    """METR-LA: speeds (CSV without time stamps, or HDF5), ``adj_mx.pkl`` and the sensors' places.
+
+    Raises
+    ------
+    DataError
+        Files that don't fit together, or damaged ones.
+    """
+    chosen = validated(Metr, options, "metr_la options")
+    speeds = _by_suffix(paths, (".csv", ".h5", ".hdf5"), "speeds", avoid=("location", "adj"))
+    names, weight = pickles.adjacency(_by_suffix(paths, (".pkl", ".pickle"), "the adjacency"))
+    if speeds.suffix == ".csv":
+        frame = table(speeds)
+        if str(frame.columns[0]) in names:
+            frame.index = pd.date_range(chosen.start, periods=len(frame), freq=chosen.step)
+        else:  # other copies begin with the time
+            frame.index = pd.to_datetime(frame.pop(frame.columns[0]))
+    else:
+        frame = hdf(speeds)
+    if (np.diff(frame.index.to_numpy()) != pd.Timedelta(chosen.step).to_timedelta64()).any():
+        raise DataError(f"{speeds}: rows must be {chosen.step} apart, in the order of time")
+    frame.columns = [str(c) for c in frame.columns]
+    if sorted(frame.columns) != sorted(names):
+        odd = sorted(set(frame.columns) ^ set(names))
+        raise DataError(f"{speeds.name} and the adjacency name different sensors: {', '.join(odd[:5])}")
+    try:
+        value = frame[names].to_numpy(np.float64)
+    except ValueError as error:
+        raise DataError(f"{speeds} holds something else than numbers: {error}") from None
+    report = []
+    if chosen.zero_missing if zero_missing is None else zero_missing:
+        value, zeros = zeros_to_missing(value)
+        report.append(f"{zeros:,} zeros taken as missing")
+    located = table(_by_suffix([p for p in paths if p != speeds], (".csv",), "sensor places", avoid=("adj",)))
+    located = located.assign(sensor_id=located["sensor_id"].astype(str)).set_index("sensor_id")
+    return Raw(
+        value=value[:, :, None],  # [T, N] -> [T, N, 1]
+        time=frame.index.to_numpy("datetime64[ns]"),
+        segment=np.zeros(len(frame), np.int64),
+        nodes=tuple(names),
+        channels=("speed",),
+        units=("mph",),
+        edges=from_matrix(weight, graph.threshold, graph.symmetric, ("road", "reverse")),
+        place=located.loc[names, ["latitude", "longitude"]].to_numpy(np.float64),
+        place_kind="latlon",
+        step_seconds=pd.Timedelta(chosen.step).total_seconds(),
+        filled=chosen.filled,
+        report=report,
+    )
+
+
+def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
+    """AQI-36: hourly PM2.5 of 36 stations in Beijing with the published evaluation mask (in ground, not in missing).
+
+    Raises
+    ------
+    DataError
+        Files that don't fit together.
+    """
+    chosen = validated(Aqi, options, "aqi36 options")
+    found = {word: next((p for p in paths if word in p.name), None) for word in ("ground", "missing", "latlng")}
+    lacking = [word for word, path in found.items() if path is None]
+    if lacking:
+        raise DataError(f"AQI-36 needs the files pm25_{', pm25_'.join(lacking)}.txt beside {paths[0].name}")
+    ground, missing = (table(found[word], index_col="datetime") for word in ("ground", "missing"))
+    place = table(found["latlng"], dtype={"sensor_id": str}).set_index("sensor_id")
+    if ground.shape != missing.shape or not (ground.index == missing.index).all():
+        raise DataError(f"{found['ground']} and {found['missing']} have different rows or columns")
+    time = pd.to_datetime(ground.index, format="%Y/%m/%d %H:%M:%S")
+    if set(np.diff(time.to_numpy("datetime64[s]")).astype(int)) != {3600}:
+        raise DataError(f"{found['ground']}: rows must be one hour apart")
+    value, shown = ground.to_numpy(np.float64), ~np.isnan(missing.to_numpy(np.float64))
+    if zero_missing or (zero_missing is None and chosen.zero_missing):
+        value, _ = zeros_to_missing(value)
+    where = place.loc[list(ground.columns), ["latitude", "longitude"]].to_numpy(np.float64)
+    return Raw(
+        value=value[:, :, None],
+        time=time.to_numpy("datetime64[ns]"),
+        segment=np.zeros(len(value), np.int64),
+        nodes=tuple(ground.columns),
+        channels=("pm25",),
+        units=("ug/m3",),
+        edges=from_places(where, "latlon", graph.threshold, graph.neighbours),
+        place=where,
+        place_kind="latlon",
+        step_seconds=3600.0,
+        official=(~np.isnan(value) & ~shown)[:, :, None],
+    )
+
+
+def pems_lanes(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
+    """PeMS five-minute station files: every observed lane of the main-line stations, one segment a file.
+
+    Values that PeMS imputed itself (``Lane n Observed`` 0) are missing here. Lanes that were never observed are dropped
+    and named. The place of a lane is (miles along the road, lane number): the files hold no coordinates, but the
+    length of the stretch that each station stands for.
+
+    Raises
+    ------
+    DataError
+        A column or a station that is missing, files that overlap in time, rows given twice or not in order.
+    """
+    chosen = validated(Pems, options, "pems_lanes options")
+    days = sorted((path for path in paths if "Metadata" not in path.name), key=lambda path: path.name)
+    frames = [_day(path, chosen.order) for path in days]
+    starts = [frame.index[0] for frame, _ in frames]
+    if len(set(starts)) < len(starts) or any(
+        a.index[-1] >= b.index[0] for (a, _), (b, _) in zip(frames, frames[1:], strict=False)
+    ):
+        raise DataError("PeMS files overlap in time or are not in the order of their names; give one file a day")
+    lanes = list(frames[0][0].columns)
+    both = pd.concat([frame.reindex(columns=lanes) for frame, _ in frames])
+    segment = np.repeat(np.arange(len(frames)), [len(frame) for frame, _ in frames])
+    nodes = list(dict.fromkeys(lane for lane, _ in lanes))
+    value = np.stack([both.xs(c, axis=1, level=1)[nodes].to_numpy(np.float64) for c in PEMS_CHANNELS], axis=2)
+    report = []
+    if zero_missing or (zero_missing is None and chosen.zero_missing):
+        value, zeros = zeros_to_missing(value)
+        report.append(f"{zeros:,} zeros taken as missing")
+    lengths = frames[0][1]
+    ends = np.cumsum([lengths[s] for s in chosen.order])
+    middle = {s: ends[i] - lengths[s] / 2 for i, s in enumerate(chosen.order)}
+    pairs = [(name.split("-")[0], int(name.split("-")[1])) for name in nodes]
+    miles = [middle[station] for station, _ in pairs]
+    raw = Raw(
+        value=value,
+        time=both.index.to_numpy("datetime64[ns]"),
+        segment=segment,
+        nodes=tuple(nodes),
+        channels=tuple(PEMS_CHANNELS),
+        units=tuple(unit for _, unit in PEMS_CHANNELS.values()),
+        edges=along_road(pairs, chosen.order, miles),
+        step_seconds=300.0,
+        report=report,
+        **nowhere(len(nodes)),
+    )
+    raw.place, raw.place_kind = np.array([[m, lane] for m, (_, lane) in zip(miles, pairs, strict=True)]), "xy"
+    keep = ~np.isnan(value).all(axis=0).any(axis=1)
+    for name in np.array(nodes)[~keep]:
+        raw.report.append(f"lane {name} was never observed and is left out")
+    return select(raw, keep)
+
+
+def _day(path: Path, order: Sequence[str]) -> tuple[pd.DataFrame, dict[str, float]]:
+    """One file: rows by time, columns (station-lane, channel), NaN where PeMS did not observe; and station lengths."""
+    frame = table(path)
+    wanted = ["Timestamp", "Station", "Lane Type", "Station Length"]
+    lacking = [name for name in wanted if name not in frame]
+    if lacking:
+        raise DataError(
+            f"{path} has no column {lacking[0]!r}; it must be a PeMS five-minute station file with a header"
+        )
+    frame = frame[frame["Lane Type"] == "ML"].assign(Station=frame["Station"].astype(str))
+    if set(frame["Station"]) != set(order):
+        there = ", ".join(sorted(set(frame["Station"])))
+        raise DataError(f"{path} has the main-line stations {there}, but the option `order` names {', '.join(order)}")
+    parts, lengths = {}, {}
+    grid = None
+    for station in order:
+        rows = frame[frame["Station"] == station].set_index("Timestamp")
+        rows.index = pd.to_datetime(rows.index, format="%m/%d/%Y %H:%M:%S")
+        if not rows.index.is_monotonic_increasing or rows.index.has_duplicates:
+            raise DataError(f"{path}: the rows of station {station} are not in the order of time, or given twice")
+        lengths[station] = float(rows["Station Length"].iloc[0])
+        if grid is None:
+            grid = pd.date_range(rows.index[0], rows.index[-1], freq="5min")
+        rows = rows.reindex(grid)
+        for lane in range(1, 9):
+            if f"Lane {lane} Flow" not in rows or rows[f"Lane {lane} Flow"].isna().all():
+                continue
+            seen = rows[f"Lane {lane} Observed"] == 1
+            for channel, (column, _) in PEMS_CHANNELS.items():
+                parts[f"{station}-{lane}", channel] = rows[f"Lane {lane} {column}"].where(seen)
+    return pd.DataFrame(parts), lengths
+
+
+READERS = {"metr_la": metr_la, "aqi36": aqi36, "pems_lanes": pems_lanes}
