@@ -18,6 +18,7 @@ from .score_net import TINY, Conditions, ScoreNet
 from .settings import Sampler
 
 FURTHER_STEPS = 200  # of the place, in the published sampler
+REACH = 3.0  # chains stay within, so that steps which are too long for the noise overflow nothing
 
 
 class Chains:
@@ -97,8 +98,8 @@ def sample(
         step = step * (noise / noise[0]) ** 2
     for done in range(settings.steps):
         chains.move(chains.score(draw_mark=not upstream), step)
+        chains.x.clamp_(*((-1, 1) if upstream else (-REACH, REACH)))
         if upstream:
-            chains.x.clamp_(-1, 1)
             chains.draw_mark()  # from the intensity before the move
         if (done + 1) % settings.per_step == 0 or done + 1 == settings.steps:
             advance((done % settings.per_step) + 1)
@@ -111,6 +112,7 @@ def sample(
             place = chains.x[..., 1:]
             kick = torch.randn(place.shape, generator=generator, dtype=place.dtype)
             place += 0.5 * settings.step_size * net.place_score(h, place, chains.given) + root * kick
+            place.clamp_(-REACH, REACH)
     chains.x.clamp_(-1, 1)
     rate, _ = net.intensity(h, None)
     return chains.x, rate / (rate.sum(-1, keepdim=True) + TINY)
