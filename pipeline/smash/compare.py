@@ -19,7 +19,7 @@ from ..core.store import write_json
 from . import calibration, scores
 from .data import info
 from .events import SPLITS, Catalogue, load
-from .settings import Compare
+from .settings import RunBaselines
 
 DRAWS = 2000
 # what is compared in pairs: name of the metric -> how one window's sum is made of the events' values
@@ -172,7 +172,7 @@ def _finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def compare(job: Job, settings: Compare, log: Any) -> Result:
+def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
     """Stage ``compare``: write ``scenario.json`` (the scenario's block of the schema ``ablation/1``).
 
     Inputs: ``data``, ``baselines`` (one store), ``arms`` (a store each, in the scenario's order) and their ``runs``.

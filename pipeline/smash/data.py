@@ -146,6 +146,17 @@ def from_sequences(by_split: dict[str, list[Raw]], name: str, options: Options, 
     )
 
 
+def _reach(window: float, stride: float | None) -> int:
+    """How many of the windows before a window share time with it."""
+    return int(np.ceil(window / (stride or window) - 1e-9)) - 1
+
+
+def _borders(t: np.ndarray, window: float, stride: float | None, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """Starts [S] of the windows and their split [S] (-1: dropped, because it would reach into another split)."""
+    starts = np.array([start for start, _ in windows.cut(t, window, stride, float(t[0]), float(t[-1]))])
+    return starts, windows.by_time(len(starts), choice.val_share, choice.test_share, _reach(window, stride))
+
+
 def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalogue:
     """One long catalogue cut into windows, the last shares of which are validation and test.
 
@@ -155,9 +166,8 @@ def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalog
     window, stride = choice.window or options.window, choice.stride or options.stride
     if window is None:
         raise DataError(f"{name}: one file needs the length of a window (data.window, in {options.unit})")
-    first, last = float(raw.t[0]), float(raw.t[-1])
-    share = 1 - choice.val_share - choice.test_share
-    early = raw.t < first + share * (last - first)
+    starts_at, split = _borders(raw.t, window, stride, choice)
+    early = raw.t < starts_at[split == 0].max() + window  # all that training may see
     keep, lowest = np.ones(len(raw.t), bool), None
     asked = options.min_magnitude if choice.min_magnitude == "auto" else choice.min_magnitude
     if raw.magnitude is not None and asked is not None:
@@ -184,11 +194,10 @@ def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalog
         meta["projection"] = {"kind": "sinusoidal", "lon0": float(lon0), "lat0": float(lat0), "unit": "km"}
         meta["units"] = {**meta["units"], "place": "km"}
         meta["log_density"] = {**meta["log_density"], "place_unit": "1/km2"}
-    parts = windows.cut(t, window, stride, first, last)
-    step = stride or window
-    reach = int(np.ceil(window / step - 1e-9)) - 1
-    split = windows.by_time(len(parts), choice.val_share, choice.test_share, reach)
-    used = [(start, rows, int(s)) for (start, rows), s in zip(parts, split, strict=True) if s >= 0]
+    ends = np.searchsorted(t, [starts_at, starts_at + window], side="left")
+    used = [
+        (float(x), slice(int(a), int(b)), int(s)) for x, a, b, s in zip(starts_at, *ends, split, strict=True) if s >= 0
+    ]
     used = [one for one in used if one[1].stop - one[1].start >= 2]
     if {s for _, _, s in used} != {0, 1, 2}:
         raise DataError(f"{name}: windows of {window:g} {options.unit} leave a split without events; take longer ones")
@@ -196,6 +205,7 @@ def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalog
     lengths = np.array([rows.stop - rows.start for _, rows, _ in used])
     row = np.concatenate([np.arange(rows.start, rows.stop) for _, rows, _ in used])
     part = np.array([s for _, _, s in used], np.int8)
+    reach = _reach(window, stride)
     cycle = max(reach, 1) if choice.thin else 1
     count, names = _marks(
         None if mark is None else mark[row], np.repeat(part, lengths) == 0, options.mark_names or _names(bins), name

@@ -181,7 +181,7 @@ def table(path: Path, options: dict[str, Any]) -> Raw:
         if column.isna().any():
             row = int(np.argmax(column.isna().to_numpy()))
             raise DataError(
-                f"{path}: line {row + 2}, column {name!r}: {frame[name].iloc[row]!r} is no finite number; "
+                f"{path}: line {row + 2}, column {name!r}: {str(frame[name].iloc[row])!r} is no finite number; "
                 f"{int(column.isna().sum()):,} such values. Leave these events out, or mend them."
             )
         numbers[key] = column.to_numpy(float)

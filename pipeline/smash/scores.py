@@ -37,7 +37,7 @@ EVENT = {
     "hpd_location": "content of the highest-density region whose border goes through the place",
 }
 BLOCKS = {"inside_time": "level", "inside_location": "level", "probability": "mark_class"}
-MOST_LOCATIONS = 1000  # events whose highest-density regions on a grid are computed
+MOST_LOCATIONS = 500  # events whose highest-density regions on a grid are computed
 CHUNK = 512  # events at a time where pairs of samples are formed
 
 
