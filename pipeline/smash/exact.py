@@ -238,12 +238,14 @@ class Corrected(nn.Module):
         return torch.log(found / law.total[:, None])
 
     def log_likelihood(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        """log density of the gap [n], of place and mark [n] (first events of windows mean nothing), survival [W]."""
+        """log density of the gap [n], of the place for every mark [n, K] (at the first events of windows they mean
+        nothing), and log survival [W].
+        """
         events = windows.events
         state = self.states(windows)
-        found = self.log_place(self.place_law(windows, state), events).gather(1, events.mark[:, None])[:, 0]
+        found = self.log_place(self.place_law(windows, state), events)
         if not self.timed:
-            return torch.zeros_like(found), found, torch.zeros_like(events.end)
+            return torch.zeros_like(found[:, 0]), found, torch.zeros_like(events.end)
         rate, since, tail = self.operational(events, windows.before)
         law = self.time_law(state)
         return self.log_gap(law[windows.before], since, rate, windows.tied), found, law[events.last].log_survival(tail)
@@ -263,8 +265,14 @@ def _zero(inputs: int, outputs: int) -> nn.Linear:
 
 
 def objective(model: Corrected, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of a batch (weighted sum), and the weighted number of scored events."""
-    time, place, survival = model.log_likelihood(windows)
-    each = windows.weight[windows.events.window] * windows.scored
-    total = (each * (time + place)).sum() + (windows.weight * survival).sum()
-    return -total, each.sum()
+    """Negative log-likelihood of a batch by factor (time with survival, place, mark given both), and the number of
+    scored events, both [3] sums weighted by the windows' weights of the factor.
+    """
+    time, found, survival = model.log_likelihood(windows)
+    events = windows.events
+    place = torch.logsumexp(found, dim=1)
+    mark = found.gather(1, events.mark[:, None])[:, 0] - place
+    each = windows.weight[events.window] * windows.scored[:, None]  # [n, 3]
+    total = (each * torch.stack([time, place, mark], dim=1)).sum(0)
+    ends = (windows.weight[:, 0] * survival).sum()
+    return -(total + torch.stack([ends, torch.zeros_like(ends), torch.zeros_like(ends)])), each.sum(0)

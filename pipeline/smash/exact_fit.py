@@ -35,7 +35,7 @@ def score(model: Corrected, batches: list[Windows]) -> float:
     """Mean log-likelihood per scored event, survival included."""
     model.eval()
     found = [objective(model, batch) for batch in batches]
-    return -float(sum(loss for loss, _ in found)) / float(sum(count for _, count in found))
+    return -float(sum(loss.sum() for loss, _ in found)) / float(sum(count[0] for _, count in found))
 
 
 def fit(model: Corrected, reader: Reader, settings: Exact, seed: int, log: Any) -> Fit:
@@ -45,7 +45,7 @@ def fit(model: Corrected, reader: Reader, settings: Exact, seed: int, log: Any) 
     """
     catalogue = reader.catalogue
     phases = int(catalogue.phase[catalogue.sequences("train")].max()) + 1
-    weight = recency(catalogue, settings.recency)
+    weight = recency(catalogue, (settings.memory_time, settings.memory_place, settings.memory_mark))
     cached: dict[int, list[Windows]] = {}
 
     def phase(number: int) -> list[Windows]:
@@ -72,13 +72,13 @@ def fit(model: Corrected, reader: Reader, settings: Exact, seed: int, log: Any) 
                 group["lr"] = group["full"] * 0.5 * (1 + math.cos(math.pi * share))
             optimiser.zero_grad(set_to_none=True)
             loss, count = objective(model, batches[number])
-            (loss / count).backward()
+            (loss / count).sum().backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             averaged.update(step)
             step += 1
             if step % 10 == 0:
-                log.history(step, total, loss=float(loss.detach() / count))
+                log.history(step, total, loss=float((loss.detach() / count).sum()))
         progress.update(epoch + 1)
         if (epoch + 1) % settings.validate_every and epoch + 1 < settings.epochs:
             continue

@@ -29,7 +29,7 @@ class Windows:
     tied: [n] whether an event follows the one before it at once.
     before: [n] place of the event before (an event's own place for the first of a window).
     slot: [n] place of each event in the padded batch [W, L] laid flat. shape: (W, L).
-    weight: [W] weight of each window in the loss.
+    weight: [W, 3] weight of each window in the loss of times, places and marks.
     sequences: [W] numbers of the windows in the catalogue.
     """
 
@@ -136,7 +136,7 @@ class Reader:
             torch.as_tensor(np.maximum(np.arange(n) - 1, start)),
             torch.as_tensor(slot),
             (len(lengths), int(lengths.max())),
-            torch.as_tensor(np.ones(len(lengths)) if weight is None else weight, dtype=torch.float32),
+            torch.as_tensor(np.ones((len(lengths), 3)) if weight is None else weight, dtype=torch.float32),
             np.asarray(sequences),
         )
 
@@ -188,9 +188,10 @@ def tie_share(catalogue: Catalogue) -> float:
     return share if share >= ties.RARE else 0.0
 
 
-def recency(catalogue: Catalogue, memory: float | None) -> np.ndarray:
-    """Weight of every window of the catalogue; those of the training windows fall with age and have mean 1."""
-    weight = np.ones(len(catalogue.split))
+def recency(catalogue: Catalogue, memories: tuple[float | None, ...]) -> np.ndarray:
+    """Weights [S, factors] of the windows; those of the training windows fall with age and have mean 1."""
+    weight = np.ones((len(catalogue.split), len(memories)))
     train = catalogue.sequences("train")
-    weight[train] = etas_fit.recency(catalogue, train, memory)
+    for factor, memory in enumerate(memories):
+        weight[train, factor] = etas_fit.recency(catalogue, train, memory)
     return weight

@@ -44,6 +44,7 @@ class Baselines(Model):
     quantiles: int = Field(200, ge=10, description="quantiles for CRPS")
     errors: bool = Field(True, description="standard errors of the fitted ETAS")
     max_lag: int = Field(400, ge=1, description="past events of the window that may trigger")
+    catalogues: int = Field(1000, ge=0, description="simulated catalogues of the CSEP-style tests; 0: no tests")
 
 
 class ModelKind(Model):
@@ -149,16 +150,16 @@ class Exact(Model):
     components: int = Field(3, ge=1, le=16, description="of the mixture of waiting times")
     dropout: float = Field(0.25, ge=0, lt=1)
     members: int = Field(1, ge=1, le=8, description="networks whose densities are averaged")
-    epochs: int = Field(24, ge=1)
+    epochs: int = Field(12, ge=1)
     pairs: int = Field(60_000, ge=1000, description="pairs of events in a batch, at most")
     lr: float = Field(2e-3, gt=0)
     base_lr: float = Field(0.3, ge=0, description="rate of the ETAS parameters, as a share of lr")
     weight_decay: float = Field(0.1, ge=0)
     average: float = Field(0.99, ge=0, lt=1, description="of the exponential average of the weights")
-    validate_every: int = Field(3, ge=1, description="epochs")
-    recency: float | None = Field(
-        None, gt=0, description="memory of the training windows, share of the span; null: all"
-    )
+    validate_every: int = Field(2, ge=1, description="epochs")
+    memory_time: float | None = Field(0.1, gt=0, description="recency of the training windows, share of their span")
+    memory_place: float | None = Field(0.1, gt=0, description="the same for places; null: all windows alike")
+    memory_mark: float | None = Field(0.03, gt=0, description="the same for marks")
 
 
 class Sampler(Model):
