@@ -24,7 +24,8 @@ from .etas_fit import recency
 from .events import Catalogue, Targets
 from .hawkes import Hawkes
 from .kde import Background
-from .scores import Exact
+from .scores import Exact, Samples
+from .ties import Ties
 
 FLOOR_SHARE = 0.01  # of the broad floor in a kernel density
 NORMALS = 3  # components of the log-normal mixture
@@ -62,19 +63,29 @@ class Baselines:
         else:
             law = self._poisson(targets, quantiles) if name == "poisson_kde" else self._renewal(targets, quantiles)
             marks = self._frequencies(len(targets.row)) if name == "poisson_kde" else self._markov(targets)
+        if name not in ("poisson_kde", "hawkes"):
+            marks = self.ties.given_tie(self.cat, targets, marks)
         out = Exact(**law, mark_given_t=marks, mark_given_tx=marks)
         if not self.cat.meta.get("places", True):
             return out
         history = name == "history_kde"
         out.log_location = self._near(targets, *self.history) if history else self._kde(targets, self.width)
+        if history:
+            out.log_location = self.ties.places(self.cat, targets, out.log_location)
         if quantiles:
-            out.samples_location = self._draw(targets, samples, history, rng)
-            from .scores import Samples
-
+            drawn = self._draw(targets, samples, history, rng)
             dt = rng.permuted(out.quantiles_time, axis=1)[:, :samples]
-            # the place doesn't depend on the gap (history_kde: hardly), so draws of both are draws of each
-            out.joint = Samples(dt, out.samples_location[:, rng.permutation(samples)][:, : dt.shape[1]])
+            # but for ties the place doesn't depend on the gap (history_kde: hardly): draws of each are draws of both
+            both = drawn[:, rng.permutation(samples)][:, : dt.shape[1]]
+            if history:
+                both = self.ties.stay(self.cat, targets, both, dt == 0, rng)
+                drawn = self.ties.stay(self.cat, targets, drawn, self.ties.tied(self.cat, targets), rng)
+            out.samples_location, out.joint = drawn, Samples(dt, both)
         return out
+
+    @cached_property
+    def ties(self) -> Ties:
+        return Ties.fit(self.cat)
 
     # the gap
 

@@ -244,6 +244,8 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
     }
     if "etas" in saved.attrs:
         record["etas"] = {key: saved.attrs["etas"].get(key) for key in ("memory", "validation", "parameters")}
+    if saved.attrs.get("csep"):
+        record["csep"] = saved.attrs["csep"]
     if "truth" in cat.meta:
         record["recovery"] = recovery(cat, saved)
     write_json(job.outputs["scenario"], record)

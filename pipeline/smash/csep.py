@@ -90,12 +90,14 @@ def spatial_test(made: Forecast, xy: np.ndarray, box: np.ndarray) -> float:
     """
     if not len(xy):
         return float("nan")
-    rate = np.bincount(_cells(made.xy, box), minlength=CELLS**2) + made.count / CELLS**2
-    log = np.log(rate / rate.sum())
-    cells, sizes = _cells(made.xy, box), made.sizes
-    sums = np.bincount(made.number, log[cells], made.count)
+    cells, sizes, flat = _cells(made.xy, box), made.sizes, made.count / CELLS**2
+    rate = np.bincount(cells, minlength=CELLS**2) + flat
+    # a simulated catalogue must not be part of the forecast that it is held against: the observed one isn't either
+    _, back, times = np.unique(made.number * CELLS**2 + cells, return_inverse=True, return_counts=True)
+    log = np.log((rate[cells] - times[back]) / (rate.sum() - sizes[made.number]))
+    sums = np.bincount(made.number, log, made.count)
     simulated = sums[sizes > 0] / sizes[sizes > 0]
-    return float((simulated <= log[_cells(xy, box)].mean()).mean())
+    return float((simulated <= np.log(rate / rate.sum())[_cells(xy, box)].mean()).mean())
 
 
 def magnitude_test(made: Forecast, mark: np.ndarray, marks: int, rng: np.random.Generator) -> float:

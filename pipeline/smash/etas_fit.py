@@ -125,11 +125,10 @@ def places(etas: Etas, events: Events, rate: Tensor, share: Tensor) -> Tensor:
 def log_likelihood(etas: Etas, events: Events, weight: Tensor, factors: tuple[str, ...]) -> Tensor:
     """Sum over windows of weight [W] times their log-likelihood: time, place with mark, or both."""
     rate, share = rates(etas, events)
-    each = weight[events.window] * events.scored
+    each = weight[events.window] * events.timed  # a tie has laws of its own for time, place and mark
     total = rate.new_zeros(())
     if "time" in factors:
-        timed = weight[events.window] * events.timed
-        total = total + (timed * torch.log(rate)).sum() - (weight * expected(etas, events)).sum()
+        total = total + (each * torch.log(rate)).sum() - (weight * expected(etas, events)).sum()
     if "place" in factors:
         found = places(etas, events, rate, share)
         total = total + (each * found.gather(1, events.mark[:, None])[:, 0]).sum()
@@ -145,6 +144,7 @@ def recency(catalogue: Catalogue, sequences: np.ndarray, memory: float | None) -
     return weight / weight.mean()
 
 
+MOST_PAIRS = 2_000_000  # of events and their predecessors in a fit: what a gigabyte holds
 PENALTY = 1e-3  # of squared logits: marks that a part never sees keep finite numbers
 
 
@@ -248,7 +248,7 @@ def scores(etas: Etas, events: Events) -> dict[str, float]:
         found = places(etas, events, rate, share).gather(1, events.mark[:, None])[:, 0]
         count = float(events.scored.sum())
         time = float((torch.log(rate) * events.timed).sum() - expected(etas, events).sum()) / count
-        return {"time": time, "place": float((found * events.scored).sum()) / count}
+        return {"time": time, "place": float((found * events.timed).sum()) / count}
 
 
 def estimate(
@@ -277,6 +277,8 @@ def estimate(
     factors: ``("place",)`` where the times have a model of their own (lattice times).
     """
     every = catalogue.sequences("train")
+    most = windows.reach(catalogue.lengths[catalogue.sequences("train", phase=0)], MOST_PAIRS)
+    max_lag = most if max_lag is None else min(max_lag, most)
     once = Events.of(catalogue, catalogue.sequences("train", phase=0), features, scale, max_lag)
     val = Events.of(catalogue, catalogue.sequences("val"), features, scale, max_lag)
     near = np.sqrt(np.median(once.r2[once.target - once.parent == 1].numpy())) if len(once.r2) else 1.0

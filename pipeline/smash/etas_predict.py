@@ -16,8 +16,8 @@ from .kde import Background
 from .scores import Exact, Samples
 
 GRID = 120  # points of an event's table of expected events
-REGIONS = 400  # events whose highest-density content is computed
-REGION_SAMPLES = 64
+REGIONS = 300  # events whose highest-density content is computed
+REGION_SAMPLES = 50
 
 
 @dataclass
@@ -56,6 +56,9 @@ class Forecaster:
             mark_given_tx=np.exp(found["log_mark_tx"][scored]),
             mark_given_t=np.exp(found["log_mark_t"][scored]),
         )
+        hurdle = ties.Ties.fit(cat)
+        out.mark_given_t = hurdle.given_tie(cat, targets, out.mark_given_t)
+        out.mark_given_tx = hurdle.given_tie(cat, targets, out.mark_given_tx)
         with torch.no_grad():
             # the clock's quantiles come with its masses; a rate's come from a table of its integral
             dt = self._times(out, cat, targets, events, found, scored, quantiles, rng if full else None)
@@ -67,7 +70,15 @@ class Forecaster:
                 if drawn is not None:
                     columns = [self._places(cat, events, before + drawn[:, m], 1, rng) for m in range(drawn.shape[1])]
                     out.joint = Samples(drawn, np.concatenate(columns, axis=1))
-                out.hpd_location = self._regions(cat, events, out, rng)
+                if hurdle.same is None:  # an atom has no region of highest density
+                    out.hpd_location = self._regions(cat, events, out, rng)
+        if out.log_location is not None:
+            out.log_location = hurdle.places(cat, targets, out.log_location)
+        if out.samples_location is not None:
+            tied = hurdle.tied(cat, targets)
+            out.samples_location = hurdle.stay(cat, targets, out.samples_location, tied, rng)
+        if out.joint is not None:
+            out.joint.xy = hurdle.stay(cat, targets, out.joint.xy, out.joint.dt == 0, rng)
         return out
 
     def _times(self, out, cat, targets, events, found, scored, quantiles, rng):  # noqa: ANN001, ANN202

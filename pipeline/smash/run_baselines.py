@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..core.stages import Job, Result
-from . import etas_fit, scores
+from . import csep, etas_fit, scores
 from .baselines import Baselines
 from .etas_predict import Forecaster
 from .events import Catalogue, load
 from .kde import Background
+from .readers import SECONDS
 from .settings import RunBaselines
 
 
@@ -37,6 +38,15 @@ def fit_etas(cat: Catalogue, baselines: Baselines, settings: Any, log: Any) -> F
     return Forecaster(fitted, baselines.background, baselines.features, baselines.clock)
 
 
+def consistency(cat: Catalogue, forecaster: Forecaster, count: int, seed: int) -> dict[str, Any]:
+    """CSEP-style tests of ETAS for the next day and week, where windows are long enough and times continuous."""
+    unit = SECONDS[cat.meta["units"]["time"]]
+    if count == 0 or forecaster.clock is not None or cat.meta["window"] is None or not cat.meta.get("places", True):
+        return {}
+    spans = {name: days * SECONDS["day"] / unit for name, days in (("next_day", 1), ("next_week", 7))}
+    return csep.evaluate(forecaster.fitted.time, forecaster.background, cat, spans, count, seed)
+
+
 def run(job: Job, settings: RunBaselines, log: Any) -> Result:
     """Stage ``baselines``: ``scores`` (a store, one member a baseline) and ``fitted`` (JSON of the fitted ETAS).
 
@@ -50,6 +60,7 @@ def run(job: Job, settings: RunBaselines, log: Any) -> Result:
     baselines = Baselines(cat, background, features, chosen.max_lag)
     names = list(job.facts["baselines"])
     forecaster = fit_etas(cat, baselines, chosen, log)
+    tests = consistency(cat, forecaster, chosen.catalogues, job.seeds[0])
     costs = {"features_cpu_s": seconds, "etas_cpu_s": forecaster.fitted.attrs["cpu_s"] + seconds}
     by_split: dict[str, list[dict]] = {"val": [], "test": []}
     for name in names:
@@ -65,7 +76,13 @@ def run(job: Job, settings: RunBaselines, log: Any) -> Result:
             found.append(scores.score_exact(cat, targets, exact, rng))
         costs[f"evaluate_s_{name}"] = time.process_time() - started
         log.info(f"{name}: {costs[f'evaluate_s_{name}']:.1f} CPU s")
-    attrs = {"location_given": "time", "chosen": baselines.chosen, "etas": forecaster.fitted.attrs, **costs}
+    attrs = {
+        "location_given": "time",
+        "chosen": baselines.chosen,
+        "etas": forecaster.fitted.attrs,
+        "csep": tests,
+        **costs,
+    }
     scores.write(job.outputs["scores"], names, by_split, cat, attrs)
     forecaster.fitted.save(job.outputs["fitted"])
     found = scores.read(job.outputs["scores"])

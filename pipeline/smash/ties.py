@@ -18,9 +18,18 @@ RARE = 0.005  # share of zero gaps below which there is no atom
 
 @dataclass
 class Ties:
-    """Probability [K] that the next gap is zero, by the mark of the event before it; None where ties are no atom."""
+    """What a tie is like; all None where ties are no atom.
+
+    Attributes
+    ----------
+    probability: [K] that the next gap is zero, by the mark of the event before it.
+    marks: [K, K] p(mark | mark before, tie).
+    same: probability that a tied event has the place of the one before it (on a lattice of places, else None).
+    """
 
     probability: np.ndarray | None
+    marks: np.ndarray | None = None
+    same: float | None = None
 
     @classmethod
     def fit(cls, cat: Catalogue) -> Ties:
@@ -31,9 +40,52 @@ class Ties:
         tied = cat.dt[targets.row] == 0
         if tied.mean() < RARE:
             return cls(None)
-        before = cat.labels[targets.row - 1]
+        before, mark = cat.labels[targets.row - 1], cat.labels[targets.row]
         count = np.bincount(before, minlength=cat.marks)
-        return cls((np.bincount(before, tied, cat.marks) + 20 * tied.mean()) / (count + 20))
+        probability = (np.bincount(before, tied, cat.marks) + 20 * tied.mean()) / (count + 20)
+        table = np.zeros((cat.marks, cat.marks))
+        np.add.at(table, (before[tied], mark[tied]), 1)
+        own = (table.sum(axis=0) + 0.5) / (table.sum() + 0.5 * cat.marks)
+        table = (table + 20 * own) / (table.sum(axis=1, keepdims=True) + 20)
+        row = targets.row[tied]
+        there = (cat.xy[row] == cat.xy[row - 1]).all(axis=1)
+        same = float((there.sum() + 1) / (len(row) + 2)) if cat.meta["lattice"]["place"] else None
+        return cls(probability, table, same)
+
+    def tied(self, cat: Catalogue, targets: Targets) -> np.ndarray:
+        """Whether each target [n] is a tie that has a law of its own."""
+        if self.probability is None:
+            return np.zeros(len(targets.row), bool)
+        return cat.dt[targets.row] == 0
+
+    def given_tie(self, cat: Catalogue, targets: Targets, marks: np.ndarray) -> np.ndarray:
+        """Probabilities [n, K] of the marks with those of ties put in where the gap is zero."""
+        tied = self.tied(cat, targets)
+        if not tied.any():
+            return marks
+        out = marks.copy()
+        out[tied] = self.marks[cat.labels[targets.row[tied] - 1]]
+        return out
+
+    def places(self, cat: Catalogue, targets: Targets, log_place: np.ndarray) -> np.ndarray:
+        """Log masses [n] of places with the atom of a tie: the place of the event before it."""
+        tied = self.tied(cat, targets)
+        if self.same is None or not tied.any():
+            return log_place
+        area = cat.meta["lattice"]["place"] ** 2
+        there = (cat.xy[targets.row] == cat.xy[targets.row - 1]).all(axis=1)
+        atom = np.where(there, np.log(self.same / area), -np.inf)
+        return np.where(tied, np.logaddexp(atom, np.log1p(-self.same) + log_place), log_place)
+
+    def stay(
+        self, cat: Catalogue, targets: Targets, drawn: np.ndarray, tied: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws [n, M, 2] of places, moved to the place of the event before where the gap is a tie ([n] or [n, M])."""
+        if self.same is None:
+            return drawn
+        tied = tied if tied.ndim == 2 else tied[:, None]
+        stay = tied & (rng.random(drawn.shape[:2]) < self.same)
+        return np.where(stay[..., None], cat.xy[targets.row - 1][:, None], drawn)
 
     def of(self, cat: Catalogue, row: np.ndarray) -> np.ndarray:
         """p_0 [n] of the gap that ends at each event ``row``."""

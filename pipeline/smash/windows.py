@@ -36,6 +36,14 @@ def pairs(lengths: np.ndarray, max_lag: int | None = None) -> tuple[np.ndarray, 
     return target, target - 1 - back
 
 
+def reach(lengths: np.ndarray, most: int) -> int:
+    """The largest lag at which windows of these lengths have at most ``most`` pairs (at least 1)."""
+    index = np.concatenate([np.arange(n) for n in lengths]) if len(lengths) else np.zeros(1, int)
+    count = np.bincount(index)
+    beyond = count[::-1].cumsum()[::-1][1:]  # events with at least 1, 2, … predecessors: pairs that each lag adds
+    return max(1, int(np.searchsorted(np.cumsum(beyond), most, side="right")))
+
+
 def of(catalogue: Catalogue, sequences: np.ndarray, max_lag: int | None = None) -> Pairs:
     """All pairs inside some windows of a catalogue."""
     return Pairs(catalogue.events(sequences), *pairs(catalogue.lengths[sequences], max_lag))

@@ -167,6 +167,35 @@ def test_ties_have_a_probability_of_their_own(make):
     assert ties.Ties.fit(make()).probability is None
 
 
+def test_a_tie_has_the_place_and_the_marks_that_ties_have(make):
+    """On a lattice of places: ties stay where the event before was, and their marks have a table of their own."""
+    from pipeline.smash.events import finished
+
+    cat = make(sequences=(40, 6, 6), ties=0.3, lattice={"time": None, "place": 1.0})
+    cat.xy[:] = np.clip(np.rint(cat.xy), -9, 9)
+    row = np.flatnonzero(cat.dt == 0)
+    row = row[row > 0]
+    for r in row:
+        cat.xy[r] = cat.xy[r - 1]
+        cat.mark[r] = (cat.mark[r - 1] + 1) % 3
+    cat = finished(cat)
+    hurdle = ties.Ties.fit(cat)
+    targets = cat.targets("test")
+    tied = hurdle.tied(cat, targets)
+    assert hurdle.same > 0.95 and hurdle.marks[0, 1] > 0.8
+    back = Background.fit(cat, count=2)
+    found = Baselines(cat, back, back.catalogue_features(cat))
+    exact = found.exact("history_kde", "test", np.random.default_rng(0), 40, 50)
+    assert exact.log_location[tied] == pytest.approx(np.log(hurdle.same), abs=0.05)
+    before = cat.xy[targets.row - 1]
+    stay = (exact.samples_location[tied] == before[tied][:, None]).all(axis=2).mean()
+    assert stay == pytest.approx(hurdle.same, abs=0.05)
+    own = exact.mark_given_t[tied][np.arange(tied.sum()), cat.labels[targets.row[tied]]]
+    assert own.mean() > 0.7 and exact.mark_given_t.sum(axis=1) == pytest.approx(np.ones(len(tied)))
+    plain = found.exact("poisson_kde", "test", np.random.default_rng(0), 40, None)
+    assert plain.log_location[tied].mean() < exact.log_location[tied].mean() - 1
+
+
 def test_on_a_lattice_the_mass_of_the_cell_is_scored(make):
     cat = make(sequences=(5, 2, 2), lattice={"time": 0.5, "place": None})
     cat.t[:] = np.floor(cat.t / 0.5) * 0.5

@@ -59,7 +59,9 @@ def scenario(make, tmp_path_factory):
     defaults = Settings().model_dump()
     model = STAGES["baselines"].model
     settings = model.model_validate({key: defaults[key] for key in model.model_fields})
-    quick = settings.baselines.model_copy(update={"samples": 20, "quantiles": 40, "errors": False, "memories": [None]})
+    quick = settings.baselines.model_copy(
+        update={"samples": 20, "quantiles": 40, "errors": False, "memories": [None], "catalogues": 30}
+    )
     settings = settings.model_copy(update={"baselines": quick})
     outputs = {"scores": folder / "baselines.zarr", "fitted": folder / "etas.json"}
     job = Job("smash", "baselines", {"data": folder / "prepared.pkl"}, outputs, {}, facts={"baselines": names})

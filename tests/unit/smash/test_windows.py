@@ -19,6 +19,14 @@ def test_pairs_are_all_predecessors_in_the_same_window(lag):
     assert (np.diff(target) >= 0).all()
 
 
+def test_the_lag_keeps_pairs_below_a_bound():
+    lengths = np.array([5, 1, 3])
+    for most in (1, 6, 8, 11, 12, 13, 100):
+        lag = windows.reach(lengths, most)
+        assert len(windows.pairs(lengths, lag)[0]) <= max(most, 6)  # a lag of 1 has 6 pairs
+        assert len(windows.pairs(lengths, lag + 1)[0]) > most or lag >= 4
+
+
 def sliding(stride, window, count, seed=0, drop=None):
     """A long catalogue seen through sliding windows; ``drop`` leaves a gap before that window."""
     rng = np.random.default_rng(seed)
