@@ -255,7 +255,7 @@ def read(paths: Sequence[Path], reader: str, options: dict[str, Any], name: str,
 
     Parameters
     ----------
-    paths: three pickles (reader ``sequences``) or one file (``table``, ``quakeml``).
+    paths: three pickles or a folder that holds them (reader ``sequences``), or one file (``table``, ``quakeml``).
     reader, options: as the catalogue of data sets has them, see :class:`Options`.
     choice: settings that override them.
 
@@ -268,6 +268,8 @@ def read(paths: Sequence[Path], reader: str, options: dict[str, Any], name: str,
     if chosen.unit not in readers.SECONDS:
         raise DataError(f"{name}: the unit of time {chosen.unit!r} is not known; use {', '.join(readers.SECONDS)}")
     if reader == "sequences":
+        if len(paths) == 1 and Path(paths[0]).is_dir():  # the user's own: a folder with one file a split
+            paths = sorted(path for path in Path(paths[0]).iterdir() if path.suffix in (".pkl", ".pickle"))
         return from_sequences(readers.pickles(paths), name, chosen, choice)
     if len(paths) != 1:
         raise DataError(f"{name}: the reader {reader!r} takes one file, got {len(paths)}")

@@ -118,6 +118,21 @@ def test_an_event_beyond_its_window_is_refused():
         data.from_sequences({s: [raw] for s in events.SPLITS}, "own", data.Options(window=30.0), data.Choice())
 
 
+def test_three_files_or_their_folder_are_the_same(tmp_path):
+    from pipeline.smash import unpickle
+
+    for number, split in enumerate(events.SPLITS):
+        sequences = [[[float(i + number), i % 2, float(i), 1.0 + i] for i in range(4)] for _ in range(3)]
+        unpickle.dump(sequences, tmp_path / f"mine_{split}.pkl")
+    paths = [tmp_path / f"mine_{split}.pkl" for split in events.SPLITS]
+    found = [data.read(p, "sequences", {"unit": "h"}, "own", data.Choice()) for p in (paths, [tmp_path])]
+    assert found[0].digest() == found[1].digest() and found[0].marks == 2
+    assert found[0].t[found[0].offsets[-2]] == 2.0  # the last window is a test window
+    (tmp_path / "mine_val.pkl").unlink()
+    with pytest.raises(DataError, match="three files are needed"):
+        data.read([tmp_path], "sequences", {"unit": "h"}, "own", data.Choice())
+
+
 def test_unknown_units_and_readers(tmp_path):
     (tmp_path / "a.csv").write_text("time,longitude,latitude\n2000-01-01,1,2\n")
     with pytest.raises(DataError, match="unit of time 'week'"):
