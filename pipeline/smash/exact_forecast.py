@@ -246,6 +246,11 @@ def draw_places(
     angle = rng.random(len(pair)) * 2 * np.pi
     offset = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]) / reader.background.scale
     out[event, draw] = reader.catalogue.xy[row[parent]] + offset
+    if reader.background.lattice is not None:  # to the nearest cell
+        for axis, cells in enumerate(reader.background.lattice):
+            size = cells[1] - cells[0]
+            place = np.clip(np.rint((out[event, draw, axis] - cells[0]) / size), 0, len(cells) - 1)
+            out[event, draw, axis] = cells[0] + size * place
     event, draw = np.nonzero(quiet)
     mark = _categorical(law.background_mark.exp().double().numpy()[event], rng)
     component = _categorical(law.mix.exp().double().numpy()[event, :, mark], rng)

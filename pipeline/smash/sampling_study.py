@@ -19,7 +19,7 @@ from .corrected import Corrected, Standard
 from .denoise import Smash
 from .evaluate import chosen
 from .events import Catalogue, Targets
-from .score_net import Conditions, ScoreNet
+from .score_net import ScoreNet
 from .settings import Evaluate, Sampler, Study
 
 EVENTS = 100  # test events that are drawn for
@@ -30,22 +30,20 @@ ODE_STEPS = (4, 8, 16, 24, 48)
 EXTRAPOLATED = 11_102, 300  # events of the whole Earthquake test, samples as published
 
 
-class Uncached:
-    """A score network that projects its conditions anew at every evaluation, as the published sampler does."""
+class Uncached(langevin.Cached):
+    """Scores that project the conditions anew at every evaluation, as the published sampler does."""
 
     def __init__(self, net: ScoreNet, cond: torch.Tensor):
-        self.net, self.cond, self.marks = net, cond, net.marks
+        super().__init__(net, cond)
+        self.net, self.cond = net, cond
 
-    def conditions(self, cond: torch.Tensor) -> Conditions:
-        return self.net.conditions(cond)
+    def temporal(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.net.temporal(t, self.net.conditions(self.cond))
 
-    def temporal(self, t: torch.Tensor, given: Conditions, slope: bool = True):
-        return self.net.temporal(t, self.net.conditions(self.cond), slope)
-
-    def intensity(self, h: torch.Tensor, dh: torch.Tensor | None):
+    def intensity(self, h: torch.Tensor, dh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.net.intensity(h, dh)
 
-    def place_score(self, h: torch.Tensor, place: torch.Tensor, given: Conditions) -> torch.Tensor:
+    def place_score(self, h: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
         return self.net.place_score(h, place, self.net.conditions(self.cond))
 
 
@@ -80,9 +78,10 @@ def study(job: Job, settings: Study, log: Any) -> Result:
     plan += [("langevin", steps, m) for m in SAMPLES for steps in UNCACHED_STEPS]
     progress = log.progress(len(plan) + len(SAMPLES) * (len(ODE_STEPS) + 1), "sampling-time study")
     for done, (kind, steps, m) in enumerate(plan):
-        net = smash.net if kind == "langevin_cached" else Uncached(smash.net, cond)
+        field = langevin.Cached if kind == "langevin_cached" else Uncached
         sampler = Sampler(steps=steps, samples=m, step_size=given.sampler.step_size)
-        (x, p), seconds = _timed(langevin.sample, net, cond, sampler, sigma, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        (x, p), seconds = _timed(langevin.sample, smash.net, cond, sampler, sigma, generator, lambda steps: None, field)
         rows.append(_row(kind, steps, m, seconds, catalogue, targets, scale.backward(x.double().numpy()), p))
         progress.update(done + 1)
     model, cond, scale, _ = _load(job, "corrected", catalogue, every, at)

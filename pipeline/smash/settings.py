@@ -124,7 +124,10 @@ class Corrected(Model):
 
     hidden: int = Field(64, ge=4, le=1024, description="width of the recurrent encoder and of the networks")
     sigma_time: list[float] = Field(
-        [0.05, 1.5], min_length=2, max_length=2, description="least and largest noise of the log gap"
+        [0.1, 1.5],
+        min_length=2,
+        max_length=2,
+        description="noise of the log gap: the least (draws are made there), the largest",
     )
     sigma_location: list[float] = Field(
         [0.02, 3.0], min_length=2, max_length=2, description="least and largest noise of the place"

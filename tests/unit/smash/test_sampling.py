@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
-from pipeline.smash import langevin, ode, samples, sampling_study, weights
+from pipeline.smash import langevin, ode, samples, weights
 from pipeline.smash.batches import Frames
 from pipeline.smash.bench import plain_module
 from pipeline.smash.corrected import Corrected, MultiNoise, Standard
@@ -61,33 +61,34 @@ def test_the_schedule_falls_from_most_to_least_to_zero():
 
 
 class Gaussian:
-    """Score of independent normals with these standard deviations; one mark."""
+    """Scores of independent normals with these standard deviations; one mark."""
 
-    marks = 1
+    marks, n, dtype = 1, 1, torch.float32
 
     def __init__(self, sd):
         self.sd = sd
 
-    def conditions(self, cond):
-        return sampling_study.Conditions([], [], None, None, torch.zeros(len(cond), 1, 1))
-
-    def temporal(self, t, given, slope=True):
-        return t.unsqueeze(-1), t.unsqueeze(-1)
+    def temporal(self, t):
+        return t.unsqueeze(-1), None
 
     def intensity(self, h, dh):
-        """One mark of rate ~ 0 whose log has the slope -t / sd^2, so that the score is that of the normal law."""
+        """A rate of about nothing whose log has the slope -t / sd^2, so that the score is that of the normal law."""
         rate = torch.full_like(h, 1e-6)
-        return rate, None if dh is None else -h / self.sd[0] ** 2 * (rate + 1e-10) + rate * 0
+        return rate, -h / self.sd[0] ** 2 * (rate + 1e-10)
 
-    def place_score(self, h, place, given):
+    def place_score(self, h, place):
         return -place / self.sd[1] ** 2
+
+
+def drawn(sd, settings, sigma):
+    return langevin.sample(None, None, settings, sigma, seeded(), field=lambda net, cond: Gaussian(sd))[0][0]
 
 
 def test_chains_reach_the_law_whose_score_they_follow():
     settings = Sampler(steps=300, samples=2000, step_size=0.004, step_scale="sigma", denoise="none")
-    x, _ = langevin.sample(Gaussian((0.2, 0.1)), torch.zeros(1, 1), settings, (0.2, 0.1), seeded())
+    x = drawn((0.2, 0.1), settings, (0.2, 0.1))
     # Euler's step inflates the variance by 1 / (1 - e / (4 sd^2)): 1.026 here for all coordinates.
-    np.testing.assert_allclose(x[0].std(0), np.array([0.2, 0.1, 0.1]) * 1.013, rtol=0.06)
+    np.testing.assert_allclose(x.std(0), np.array([0.2, 0.1, 0.1]) * 1.013, rtol=0.06)
 
 
 def test_steps_in_proportion_to_the_noise_are_stable_where_one_size_is_not():
@@ -95,8 +96,7 @@ def test_steps_in_proportion_to_the_noise_are_stable_where_one_size_is_not():
     spread = {}
     for scale in ("one", "sigma"):
         settings = Sampler(steps=200, samples=300, step_size=0.01, step_scale=scale, denoise="none")
-        x, _ = langevin.sample(Gaussian((0.3, 0.03)), torch.zeros(1, 1), settings, (0.3, 0.03), seeded())
-        spread[scale] = float(x[0, :, 1].std())
+        spread[scale] = float(drawn((0.3, 0.03), settings, (0.3, 0.03))[:, 1].std())
     assert spread["sigma"] == pytest.approx(0.03, rel=0.15)
     assert spread["one"] > 0.9
 
@@ -107,8 +107,7 @@ def test_tweedies_formula_contracts_and_the_published_sampler_leaves_the_place_n
     found = {}
     for denoise in ("none", "all", "upstream"):
         settings = Sampler(denoise=denoise, step_scale="one", **common)
-        x, _ = langevin.sample(Gaussian((sd, sd)), torch.zeros(1, 1), settings, (0.2, 0.2), seeded())
-        found[denoise] = x[0].std(0).numpy()
+        found[denoise] = drawn((sd, sd), settings, (0.2, 0.2)).std(0).numpy()
     keep = 1 - 0.2**2 / sd**2
     np.testing.assert_allclose(found["all"], keep * found["none"], rtol=0.05)
     assert found["upstream"][0] == pytest.approx(keep * sd, rel=0.1)  # gap: contracted
@@ -120,7 +119,7 @@ def test_chains_score_as_the_plain_form_does():
     net = Smash.of(Train(), 3).eval().net
     cond = torch.randn(4, 64)
     with torch.no_grad():
-        chains = langevin.Chains(net, net.conditions(cond), 5, seeded())
+        chains = langevin.Chains(langevin.Cached(net, cond), 5, seeded())
         found = chains.score(draw_mark=False)
     expected, _ = plain.score(net, cond, chains.x, chains.mark)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -130,7 +129,7 @@ def test_marks_are_drawn_in_proportion_to_their_intensities():
     torch.manual_seed(0)
     net = Smash.of(Train(), 3).eval().net
     with torch.no_grad():
-        chains = langevin.Chains(net, net.conditions(torch.randn(1, 64)), 40_000, seeded())
+        chains = langevin.Chains(langevin.Cached(net, torch.randn(1, 64)), 40_000, seeded())
     chains.rate = torch.tensor([1.0, 2.0, 5.0]).expand(1, 40_000, 3)
     chains.draw_mark()
     share = torch.bincount(chains.mark.flatten(), minlength=3) / 40_000
