@@ -153,7 +153,7 @@ class Exact(Model):
     components: int = Field(3, ge=1, le=16, description="of the mixture of waiting times")
     dropout: float = Field(0.25, ge=0, lt=1)
     members: int = Field(1, ge=1, le=8, description="networks whose densities are averaged")
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(14, ge=1)
     pairs: int = Field(60_000, ge=1000, description="pairs of events in a batch, at most")
     lr: float = Field(2e-3, gt=0)
     base_lr: float = Field(0.3, ge=0, description="rate of the ETAS parameters, as a share of lr")
