@@ -311,10 +311,13 @@ def estimate(
         report = fit(model, recent, weight[keep], factors, steps // 2, towards=base, pull=pull)
         models[f"{memory:g}"] = model
         table[f"{memory:g}"] = scores(model, val) | {"iterations": report["iterations"]}
-    best = {factor: max(table, key=lambda name: table[name][factor]) for factor in FACTORS}
+    best = {factor: max(table, key=lambda name: table[name][factor]) for factor in factors}
+    best = {factor: best.get(factor, best["place"]) for factor in FACTORS}  # a rate of its own where times need none
+    table = {name: {key: row[key] for key in (*factors, "iterations")} for name, row in table.items()}
     if log:
         for name, row in table.items():
-            log.info(f"etas, memory {name}: validation time {row['time']:.4f}, place and mark {row['place']:.4f}")
+            found = ", ".join(f"{factor} {row[factor]:.4f}" for factor in factors)
+            log.info(f"etas, memory {name}: validation {found}")
     attrs = {"memory": best, "validation": table, "parts": list(parts), "max_lag": max_lag, "pull": pull}
     if errors:
         attrs["parameters"] = standard_errors(base, once, factors)
