@@ -127,7 +127,7 @@ class Corrected(nn.Module):
         self.key, self.query = nn.Linear(h, settings.attention, bias=False), _zero(known, settings.attention)
         self.part_weight, self.mix = _zero(known, parts), _zero(known, components)
         self.child_width, self.parent_width = _zero(known, parts), _zero(h, parts)
-        self.tilt = _zero(known, (parts + 1) * marks)
+        self.tilt = _zero(known, (parts + 1) * marks) if settings.tilt else None
         self.pair = nn.Sequential(nn.Linear(pair, 16), nn.Tanh())
         self.pair_out = _zero(16, 2 * parts)
 
@@ -194,7 +194,8 @@ class Corrected(nn.Module):
         if base.lattice is None:  # on a lattice the law is normalised once for all pairs
             widen = width + self.child_width(known)[target] + self.parent_width(state)[parent]
             widen = widen.clamp(-LIMIT, LIMIT)
-        tilt = self.tilt(known).unflatten(-1, (self.parts + 1, self.marks))  # [n, R + 1, K]
+        size = len(known), self.parts + 1, self.marks
+        tilt = known.new_zeros(size) if self.tilt is None else self.tilt(known).view(size)  # [n, R + 1, K]
         marks = F.log_softmax(base.mark_logits + tilt[:, :-1].unsqueeze(2), dim=-1)  # [n, R, K, K]
         mix = F.log_softmax(base.background_mix + self.mix(known).unsqueeze(1), dim=-1).transpose(1, 2)  # [n, C, K]
         background = base.background_rate(now)

@@ -16,7 +16,7 @@ from .exact_inputs import Reader, tie_share
 from .kde import Background, scale_of
 from .settings import Exact
 
-MAX_LAG = 400  # events further apart in a window are no pair
+MAX_LAG = 100  # events further apart in a window are no pair, where no fitted ETAS says how far it looks
 
 
 class Free(Etas):
@@ -62,23 +62,24 @@ def lattice_of(background: Background) -> tuple[int, int, float] | None:
     return len(x), len(y), float(x[1] - x[0])
 
 
-def reader_of(catalogue: Catalogue) -> Reader:
+def reader_of(catalogue: Catalogue, max_lag: int | None = MAX_LAG) -> Reader:
     """Background densities of a catalogue and the reader of its windows."""
     background = Background.fit(catalogue)
-    return Reader(catalogue, background, background.catalogue_features(catalogue), MAX_LAG)
+    return Reader(catalogue, background, background.catalogue_features(catalogue), max_lag)
 
 
 def build(
     catalogue: Catalogue, fitted: Path | str | None, settings: Exact, reader: Reader | None = None
 ) -> tuple[Corrected, Reader]:
     """A model at its starting point, and the reader (the one that is given, if any)."""
-    reader = reader or reader_of(catalogue)
     if settings.base == "etas":
         found = etas_fit.load(fitted)
+        reader = reader or reader_of(catalogue, found.attrs["max_lag"])
         bases: list[nn.Module] = [found.time, found.place]
         for base in bases:
             base.excites = True
     else:
+        reader = reader or reader_of(catalogue)
         bases = [free(catalogue, reader.background) for _ in range(2)]
     timed = not catalogue.meta["lattice"]["time"]
     return Corrected(*bases, reader.sizes, settings, tie_share(catalogue), timed), reader

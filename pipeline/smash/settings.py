@@ -152,6 +152,7 @@ class Exact(Model):
     attention: int = Field(8, ge=1, le=128, description="width of the bilinear attention over past events")
     components: int = Field(3, ge=1, le=16, description="of the mixture of waiting times")
     dropout: float = Field(0.25, ge=0, lt=1)
+    tilt: bool = Field(False, description="the state tilts the marks' probabilities; false: they are the base's")
     members: int = Field(1, ge=1, le=8, description="networks whose densities are averaged")
     epochs: int = Field(14, ge=1)
     pairs: int = Field(60_000, ge=1000, description="pairs of events in a batch, at most")

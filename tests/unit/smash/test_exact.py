@@ -37,7 +37,7 @@ def bases(catalogue, reader):
 
 
 def model_of(catalogue, reader, tie=0.0, moved=False, **settings):
-    model = Corrected(*bases(catalogue, reader), reader.sizes, Exact(**settings), tie).eval()
+    model = Corrected(*bases(catalogue, reader), reader.sizes, Exact(tilt=True, **settings), tie).eval()
     if moved:
         torch.manual_seed(2)
         with torch.no_grad():
