@@ -37,6 +37,7 @@ class Etas(nn.Module):
     rate: mean events per unit of time, for starting values.
     lattice: (cells across, cells up, size) where places are lattice points, else None.
     falling: whether the background has the part that falls with the time in the window.
+    narrowest: floor of the places' scale d: where addresses come back exactly, a density has no other bound.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Etas(nn.Module):
         rate: float = 1.0,
         lattice: tuple[int, int, float] | None = None,
         falling: bool = True,
+        narrowest: float = 0.0,
     ):
         super().__init__()
         self.given = {
@@ -62,7 +64,9 @@ class Etas(nn.Module):
             "rate": rate,
             "lattice": lattice,
             "falling": falling,
+            "narrowest": narrowest,
         }
+        self.narrowest = narrowest
         self.parts, self.falling, self.lattice = tuple(parts), falling, lattice
         r = len(parts)
         self.register_buffer("log_jacobian", torch.tensor(float(scale[0] * scale[1])).log(), persistent=False)
@@ -135,6 +139,10 @@ class Etas(nn.Module):
                 found.append(a * torch.log((b + t1) / (b + t0)))
         return torch.stack(found, dim=-1)
 
+    def scales(self) -> Tensor:
+        """d [R, K] of the places, in scaled coordinates."""
+        return torch.sqrt((2 * self.log_d).exp() + self.narrowest**2)
+
     def log_space(self, r2: Tensor, mark: Tensor) -> Tensor:
         """Log density of a child's place at squared (scaled) distance r2 [...] from its parent [..., R].
 
@@ -143,7 +151,7 @@ class Etas(nn.Module):
         """
         found = []
         for r in range(len(self.parts)):
-            d2, q = (2 * self.log_d[r]).exp(), 1 + self.log_q[r].exp()
+            d2, q = self.scales()[r] ** 2, 1 + self.log_q[r].exp()
             if self.lattice is None:
                 top = torch.log((q - 1) / torch.pi) + (q - 1) * d2.log() + self.log_jacobian
             else:

@@ -298,6 +298,7 @@ def estimate(
         float(len(once.t) / once.end.sum()),
         lattice,
         falling,
+        0.5 * float(catalogue.meta.get("narrowest") or 0.0),
     )
     report = fit(base, once, np.ones(len(once.end)), factors, steps)
     models, table = {"none": base}, {"none": scores(base, val) | {"iterations": report["iterations"]}}

@@ -295,3 +295,13 @@ def test_draws_of_places_follow_the_density(forecaster):
     width = 1.5
     own = -0.5 * ((drawn - centre) ** 2).sum(-1) / width**2 - np.log(2 * np.pi * width**2)
     assert np.exp(own - dense).mean(axis=1) == pytest.approx(np.ones(6), abs=0.15)
+
+
+def test_a_floor_bounds_the_density_of_places_that_come_back():
+    etas = random_etas(narrowest=0.5)
+    etas.log_d.data.fill_(-20.0)
+    assert etas.scales().detach().numpy() == pytest.approx(np.full((3, 3), 0.5))
+    q = 1 + etas.log_q.exp().detach().numpy()
+    found = etas.log_space(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1)).exp().detach().numpy()
+    assert found == pytest.approx((q - 1) / np.pi / 0.25)
+    assert Etas.from_dict(etas.to_dict()).narrowest == 0.5
