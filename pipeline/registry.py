@@ -6,6 +6,7 @@ from typing import Any
 SYSTEMS = {
     "fsnet": "pipeline.fsnet.settings",
     "spin": "pipeline.spin.settings",
+    "smash": "pipeline.smash.settings",
 }
 
 

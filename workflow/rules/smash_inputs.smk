@@ -1,0 +1,63 @@
+"""What the rules of SMASH take as inputs, looked up in the plan."""
+
+
+def smash_folder(wc):
+    return f"{wc.root}/smash/{wc.dataset}/{wc.scenario}"
+
+
+def smash_arm_inputs(wc):
+    """What an arm's training reads: the windows, and the fitted ETAS where it starts from it."""
+    leaf = plan.system(wc.root, "smash").settings(wc.scenario, wc.arm)
+    inputs = {"data": f"{smash_folder(wc)}/prepared.pkl"}
+    if leaf["model"]["kind"] == "exact" and leaf["exact"]["base"] == "etas":
+        inputs["fitted"] = f"{smash_folder(wc)}/etas.json"
+    return inputs
+
+
+def smash_forecast_inputs(wc):
+    """What an arm forecasts with: its own training or that of the arm that it shares its weights with."""
+    start = plan.system(wc.root, "smash").arm(wc.arm).start_from
+    return smash_arm_inputs(wc) | {"weights": f"{smash_folder(wc)}/{start or wc.arm}/weights.safetensors"}
+
+
+def smash_first_seed(wc):
+    """One catalogue a scenario, also where it is simulated: the seeds are those of the training."""
+    return plan.system(wc.root, "smash").scenario(wc.scenario).seeds[:1]
+
+
+def smash_scenario_arms(name):
+    return lambda wc: [
+        f"{smash_folder(wc)}/{arm}/{name}" for arm in plan.system(wc.root, "smash").scenario(wc.scenario).arms
+    ]
+
+
+def smash_table_arms(name):
+    """One file of all arms of a table's scenarios."""
+
+    def files(wc):
+        had, _ = plan.available("smash", wc.root, wc.table, mode())
+        section = plan.system(wc.root, "smash")
+        return [
+            f"{wc.root}/smash/{choice.name}/{scenario}/{arm}/{name}"
+            for scenario, choice in had.items()
+            for arm in section.scenario(scenario).arms
+        ]
+
+    return plainly(files)
+
+
+def smash_sampled(wc):
+    """Data and weights of the sampling-time study: the first scenario of the ablation that has the arms it times."""
+    had, _ = plan.available("smash", wc.root, "ablation", mode())
+    section = plan.system(wc.root, "smash")
+    for scenario, choice in had.items():
+        if {"smash", "smash_corrected"} <= set(section.scenario(scenario).arms):
+            folder = f"{wc.root}/smash/{choice.name}/{scenario}"
+            return {
+                "data": f"{folder}/prepared.pkl",
+                "smash": f"{folder}/smash/weights.safetensors",
+                "corrected": f"{folder}/smash_corrected/weights.safetensors",
+                "smash_run": f"{folder}/smash/train.run.json",
+                "corrected_run": f"{folder}/smash_corrected/train.run.json",
+            }
+    raise WorkflowError("the sampling-time study needs a scenario with the arms smash and smash_corrected")
