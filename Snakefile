@@ -15,6 +15,7 @@ configfile: workflow.source_path("config.yaml")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/fsnet.smk"
+include: "workflow/rules/rstmrf.smk"
 
 
 localrules:

@@ -5,6 +5,7 @@ from typing import Any
 
 SYSTEMS = {
     "fsnet": "pipeline.fsnet.settings",
+    "rstmrf": "pipeline.rstmrf.settings",
 }
 
 
