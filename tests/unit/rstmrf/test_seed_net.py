@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.rstmrf.inputs import bilinear, seed_inputs, sphere_inputs
+from pipeline.rstmrf.jets import altitude_jet
 from pipeline.rstmrf.seed_net import SEED_TABLE, SEED_TOTAL, ResidualNet, parameter_counts
 from pipeline.rstmrf.settings import Network
 from pipeline.rstmrf.windows import SlidingWindowBatchProcessor
@@ -98,3 +99,24 @@ def test_space_weather_is_encoded_once_a_window_and_equals_once_a_point():
 def test_a_zero_start_is_the_background():
     one = batch()
     assert float(ResidualNet(Network(zero_start=True), 2, 10.0).of_batch(one, None, EDGES).abs().max().detach()) == 0.0
+
+
+@pytest.mark.parametrize("settings", [{}, {"film": True}, {"inputs": "sphere", "omega": 4.0}])
+def test_the_altitude_derivative_carried_forward_is_that_of_autograd(plain, settings):
+    torch.manual_seed(2)
+    network = Network(hidden=32, basis=16, hidden_omega=5.0, **settings)
+    model = ResidualNet(network, 2, 10.0, qd_latitude=lambda lat, lon: 0.9 * lat + 5)
+    one = batch()
+    features = model.features(one.maps)
+
+    def field(coords):
+        return model.of_batch(one._replace(coords=coords), features, EDGES)
+
+    value, second = altitude_jet(model, one, features, EDGES)
+    wanted, curvature = plain.nested_second(field, one.coords.clone(), 2)
+    assert torch.allclose(value, wanted, atol=1e-5)
+    assert torch.allclose(second, curvature, rtol=1e-3, atol=1e-5 * float(curvature.detach().abs().max()))
+    parameters = [p for name, p in model.named_parameters() if name.startswith(("spatial", "decoder.0.weight"))]
+    gradients = [torch.autograd.grad(x.square().sum(), parameters) for x in (1e4 * second, 1e4 * curvature)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-2, atol=1e-4 * float(b.abs().max()))
