@@ -93,18 +93,25 @@ def cells(one: Board) -> Figure | None:
     figure = one.figure(2.6, "Skill by altitude and local time", "Mean over magnetic latitude. Zero: as good as IRI.")
     panels = figure.subplots(1, len(ranked), sharey=True, squeeze=False)[0]
     for axes, method in zip(panels, ranked, strict=True):
-        values = np.nanmean(np.array(method.entry["vectors"][key], float), axis=2)  # [altitude, local time]
+        values = _mean(np.array(method.entry["vectors"][key], float))  # [altitude, local time]
         picture = axes.pcolormesh(LOCAL_TIMES_H, ALTITUDES_KM, values, cmap=figures.DIVERGING, vmin=-1, vmax=1)
         for row, low in enumerate(ALTITUDES_KM[:-1]):
             for column, first in enumerate(LOCAL_TIMES_H[:-1]):
                 middle = (low + ALTITUDES_KM[row + 1]) / 2
-                axes.text(first + 3, middle, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=8)
+                text = figures.number(values[row, column], 2) if np.isfinite(values[row, column]) else ""
+                axes.text(first + 3, middle, text, ha="center", va="center", fontsize=8)
         axes.set_title(method.name)
         axes.set_xlabel(one.words("local time [h]"))
         axes.set_xticks(LOCAL_TIMES_H)
     panels[0].set_ylabel("altitude [km]")
     figure.colorbar(picture, ax=panels, label="skill")
     return figure
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is there; NaN where nothing is."""
+    there = np.isfinite(values)
+    return np.where(there.any(2), np.nansum(values, 2) / np.maximum(there.sum(2), 1), np.nan)
 
 
 def spread(one: Board) -> Figure | None:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.core.stages import Job, Stage, run
 from pipeline.rstmrf import estimates, scoring
 from pipeline.rstmrf import world as worlds
+from pipeline.rstmrf.analysis import report
 from pipeline.rstmrf.memory_table import parameters, rows
 from pipeline.rstmrf.settings import STAGES, Learn, Nothing, Settings
 
@@ -108,3 +109,25 @@ def test_every_stage_has_a_function_that_can_be_loaded():
         assert isinstance(one, Stage) and callable(one.load())
     assert STAGES["compare"].model is Nothing
     assert set(Settings.TRAINED) == set(Learn.model_fields)
+
+
+def test_the_report_ranks_by_the_primary_metric(scenario):
+    text = report({"scenarios": {"toy": scenario}, "unavailable": {"cosmic": "no files"}})
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    better = "seed" if scenario["arms"]["seed"]["metrics"]["skill"]["mean"] > 0 else "iri"
+    assert lines[0].startswith("| method | skill |") and lines[1].startswith(f"| {better} |")
+    assert "reward memorising the two sampled local times" in text and "Left out: no files" in text
+
+
+def test_figures_have_labels_with_units(scenario, stores):
+    from pipeline.core import figures
+    from pipeline.rstmrf.figures import drawn
+
+    with figures.style():
+        found = dict(drawn("toy", scenario, stores, figures.translator("en")))
+    assert set(found) == {"metrics", "table", "local_time", "cells", "tec", "peaks"}
+    (axes,) = found["local_time"].axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("local time [h]", "RMSE [dex]")
+    assert len(axes.lines) == 2 and len(axes.lines[0].get_ydata()) == 24
+    assert found["tec"].axes[1].get_ylabel() == "TEC [TECU]"
+    assert found["cells"].axes[0].get_ylabel() == "altitude [km]"
