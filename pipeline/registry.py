@@ -7,6 +7,7 @@ SYSTEMS = {
     "fsnet": "pipeline.fsnet.settings",
     "spin": "pipeline.spin.settings",
     "smash": "pipeline.smash.settings",
+    "rstmrf": "pipeline.rstmrf.settings",
 }
 
 

@@ -114,9 +114,8 @@ class Assimilated:
                 sum((iri.corrected_torch(params, mean + draw, alt) - value).square() for draw in draws.unbind(2))
                 / draws.shape[2]
             )
-            rest = self.settings.fields.representativeness  # what the fields can't follow is uncertain everywhere
             values.append(value.numpy())
-            spreads.append((square * self.how.inflation**2 + rest**2).sqrt().numpy())
+            spreads.append((square + self.how.floor**2).sqrt().numpy())
         if not values:
             return np.empty(0), np.empty(0)
         return np.concatenate(values).astype(float), np.concatenate(spreads).astype(float)

@@ -22,7 +22,7 @@ from .world import Points, World
 CLIMATE_BINS = {"qd": np.arange(-90, 91, 20.0), "lt": np.arange(0, 25, 3.0), "alt": np.arange(100, 541, 55.0)}
 CLIMATE_SHRINK = 30.0  # observations that a bin's mean is worth less
 SAMPLES = 24
-UNRESOLVED = 0.09  # dex beside the smoother's own spread, chosen for coverage on development worlds
+UNRESOLVED = 0.07  # dex beside the smoother's own spread, chosen for coverage on development worlds
 
 
 def possible(name: str, world: World) -> bool:

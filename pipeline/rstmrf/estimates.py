@@ -23,6 +23,7 @@ QUANTITIES = {  # variable -> its points, unit, long name
     "tec": ("column", "1e16 m-2", "vertical electron content over the world's altitude range"),
 }
 PEAK_KM = np.arange(150.0, 560.0, 10.0)
+AROUND_KM = np.arange(-12.0, 12.1, 2.0)  # second look: the profile has different curvatures on its two sides
 
 
 @dataclass
@@ -49,15 +50,19 @@ class Estimate:
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
-def peak(profile: Array, alt_km: Array = PEAK_KM) -> tuple[Array, Array]:
-    """Value and height of the greatest entry of profiles [C, A] on equal steps, by the parabola through three nodes."""
-    top = np.clip(profile.argmax(1), 1, len(alt_km) - 2)
+def peak(profile: Array, alt_km: Array) -> tuple[Array, Array]:
+    """Value and height of the greatest entry of profiles [C, A], by the parabola through three nodes.
+
+    alt_km: [A] or [C, A], in equal steps.
+    """
+    alt_km = np.broadcast_to(alt_km, profile.shape)
+    top = np.clip(profile.argmax(1), 1, profile.shape[1] - 2)
     rows = np.arange(len(profile))
     below, at, above = (profile[rows, top + k] for k in (-1, 0, 1))
     bend = below - 2 * at + above
     shift = np.clip(np.divide(below - above, 2 * bend, out=np.zeros_like(at), where=bend < 0), -1, 1)
-    step = alt_km[1] - alt_km[0]
-    return at - (below - above) * shift / 4, alt_km[top] + shift * step
+    step = alt_km[0, 1] - alt_km[0, 0]
+    return at - (below - above) * shift / 4, alt_km[rows, top] + shift * step
 
 
 def integration(low_km: float, high_km: float, nodes: int = 16) -> tuple[Array, Array]:
@@ -70,10 +75,10 @@ def integration(low_km: float, high_km: float, nodes: int = 16) -> tuple[Array, 
 
 
 def spread_out(world: World, alt_km: Array) -> Points:
-    """Points of all columns at all altitudes, column by column."""
-    count = len(alt_km)
+    """Points of all columns at altitudes [A] or, each its own, [C, A]; column by column."""
     columns = (world.column_time_h, world.column_lat, world.column_lon)
-    return Points(*(np.repeat(value, count) for value in columns), np.tile(alt_km, len(world.column_lat)))
+    alt_km = np.broadcast_to(alt_km, (len(world.column_lat), np.shape(alt_km)[-1]))
+    return Points(*(np.repeat(value, alt_km.shape[1]) for value in columns), alt_km.ravel())
 
 
 def columns(world: World, predict: Predict) -> dict[str, Array]:
@@ -82,7 +87,8 @@ def columns(world: World, predict: Predict) -> dict[str, Array]:
     if not count:
         return dict.fromkeys(("nmf2", "hmf2", "tec"), np.empty(0))
     profile = predict(spread_out(world, PEAK_KM))[0].reshape(count, -1)  # [C, A]
-    nmf2, hmf2 = peak(profile)
+    around = peak(profile, PEAK_KM)[1][:, None] + AROUND_KM
+    nmf2, hmf2 = peak(predict(spread_out(world, around))[0].reshape(count, -1), around)
     altitudes, weights = integration(*world.column_tec_range_km)
     density = 10 ** predict(spread_out(world, altitudes))[0].reshape(count, -1)
     return {"nmf2": nmf2, "hmf2": hmf2, "tec": density @ weights}

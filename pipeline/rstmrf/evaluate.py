@@ -14,7 +14,7 @@ from .checkpoints import load
 from .point import build, predictor
 from .problem import make_problem
 from .settings import Learn
-from .train import SUMMARY, member_name
+from .train import member_name
 
 
 def predict_of(world: worlds.World, settings: Learn, folder: Path, seed: int, device: str = "cpu") -> estimates.Predict:
@@ -29,9 +29,9 @@ def predict_of(world: worlds.World, settings: Learn, folder: Path, seed: int, de
 
 
 def evaluate(job: Job, settings: Learn, log: Any) -> Result:
-    """Inputs ``worlds`` and ``models``; output ``estimates``: one store, a member a world and seed."""
+    """Inputs ``worlds``, ``models`` and ``summary``; output ``estimates``: one store, a member a world and seed."""
     folder = Path(job.inputs["models"])
-    summary = read_json(folder / SUMMARY)
+    summary = read_json(job.inputs["summary"])
     found, info = [], {}
     names = worlds.names(job.inputs["worlds"])
     progress = log.progress(len(names) * len(job.seeds), "members")

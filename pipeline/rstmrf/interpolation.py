@@ -29,7 +29,7 @@ class Lengths:
 
     qd_deg: float = 12.0
     lt_deg: float = 20.0
-    alt_km: float = 60.0
+    alt_km: float = 45.0
     time_h: float = 4.0
     low: float = 0.30
     high: float = 0.12

@@ -21,6 +21,8 @@ from .observing import Errors, Prior, hours, linearise
 from .reanalysis import Analysis
 from .world import World
 
+CORE_H, MARGIN_H = 72, 24  # hours of a long series that are smoothed together, and seen beside them
+
 Linear = Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -57,7 +59,7 @@ def assimilate(world: World, settings: Kalman | None = None, seed: int = 0) -> A
         mean = np.zeros((len(data), scale.size))
         for turn in range(settings.passes):
             last = turn == settings.passes - 1
-            mean, draws = smoothed(linear, mean, keep, rng, settings.samples if last else 0)
+            mean, draws = in_parts(linear, mean, keep, rng, settings.samples if last else 0)
     else:
         mean, draws = filtered(linear, len(data), keep, settings.passes), np.empty((0, len(data), scale.size))
     shape = (len(data), *scale.shape)
@@ -68,6 +70,31 @@ def assimilate(world: World, settings: Kalman | None = None, seed: int = 0) -> A
         mean.reshape(shape) * scale,
         draws.reshape(len(draws), *shape) * scale,
     )
+
+
+def in_parts(
+    linear: Linear,
+    about: np.ndarray,
+    keep: np.ndarray,
+    rng: np.random.Generator,
+    samples: int = 0,
+    core: int = CORE_H,
+    margin: int = MARGIN_H,
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`smoothed`, for long series in parts of ``core`` hours that see ``margin`` hours more on either side.
+
+    A part's factors take 4 MB an hour; beyond two memories of the largest scale an observation says nothing more.
+    """
+    steps = len(about)
+    if steps <= core + margin:
+        return smoothed(linear, about, keep, rng, samples)
+    mean, draws = np.empty_like(about), np.empty((samples, *about.shape), np.float32)
+    for start in range(0, steps, core):
+        low, high = max(start - margin, 0), min(start + core + margin, steps)
+        part, more = smoothed(lambda t, x, low=low: linear(low + t, x), about[low:high], keep, rng, samples)
+        stop = min(start + core, steps)
+        mean[start:stop], draws[:, start:stop] = part[start - low : stop - low], more[:, start - low : stop - low]
+    return mean, draws
 
 
 def smoothed(

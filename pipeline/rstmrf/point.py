@@ -16,6 +16,7 @@ from .checkpoints import Keeper
 from .conv_lstm import next_map_loss
 from .direction import direction_loss, gate, per_km
 from .inputs import KM_PER_DEGREE
+from .jets import altitude_jet
 from .memory import Monitor
 from .problem import Problem, tensor_of
 from .seed_net import ResidualNet
@@ -53,19 +54,19 @@ class Objective:
         coords = problem.coords[rows].requires_grad_(at_observations)
         batch = problem.processor(coords, problem.residual[rows])
         features = self._features(batch, physics)
-        residual = model.of_batch(batch, features, problem.edges)
+        residual, second = self._field(batch, features, at_observations)
         weight = problem.weight[rows] if settings.by_profile else None
         parts = {"data": terms.data_loss(residual, batch.target, weight, settings.huber)}
         if physics and not at_observations:
             where = problem.volume(settings.volume_points, *hours, self.generator)
             extra = problem.processor(where.requires_grad_())
             extra_features = self._features(extra, True)
-            value = model.of_batch(extra, extra_features, problem.edges)
-            parts |= self._physics(value, extra, extra_features, problem.slopes(where))
+            value, second = self._field(extra, extra_features, True)
+            parts |= self._physics(value, second, extra, extra_features, problem.slopes(where))
             if settings.background:
                 parts["background"] = value.square().mean()
         elif physics:
-            parts |= self._physics(residual, batch, features, problem.slope[rows])
+            parts |= self._physics(residual, second, batch, features, problem.slope[rows])
         if settings.background and "background" not in parts:
             where = problem.processor(problem.volume(max(settings.volume_points, 512), *hours, self.generator))
             value = model.of_batch(where, self._features(where, False), problem.edges)
@@ -80,9 +81,19 @@ class Objective:
         learned = physics and settings.direction > 0 and settings.direction_target == "learned"
         return self.model.features(batch.maps) if network.film or network.supervised or learned else None
 
-    def _physics(self, residual: Tensor, batch: Batch, features: Tensor | None, slope: Tensor) -> dict[str, Tensor]:
+    def _field(self, batch: Batch, features: Tensor | None, physics: bool) -> tuple[Tensor, Tensor | None]:
+        """Residual, and its second altitude derivative where that alone is asked for (then it comes by itself)."""
+        mixed = torch.is_autocast_enabled(self.problem.device.split(":")[0])
+        if physics and not self.settings.direction and not mixed:
+            return altitude_jet(self.model, batch, features, self.problem.edges)
+        return self.model.of_batch(batch, features, self.problem.edges), None
+
+    def _physics(
+        self, residual: Tensor, second: Tensor | None, batch: Batch, features: Tensor | None, slope: Tensor
+    ) -> dict[str, Tensor]:
         settings, problem = self.settings, self.problem
-        first, second = terms.derivatives(residual, batch.coords, second=settings.chapman > 0)
+        if second is None:
+            first, second = terms.derivatives(residual, batch.coords, second=settings.chapman > 0)
         parts = {}
         if settings.chapman > 0:
             of_field = settings.chapman_of == "field"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,15 @@ def prepare(job: Job, settings: Prepare, log: Any) -> Result:
 
         raw = [Path(path) for path in _listed(job.inputs["raw"])]
         made = getattr(real, source["reader"])(raw, paths)
-    metrics, first = {}, None
+    facts_of_set = info(source, [world for world, _ in made])
+    metrics = {}
     for world, truth in made:
-        world.attrs["dataset"] = {key: source.get(key) for key in ("name", "requested", "source", "sha256", "licence")}
+        world.attrs["dataset"] = facts_of_set
         save(job.outputs["worlds"], world)
         save_truth(job.outputs["truth"], world.name, truth)
         metrics |= facts(world, truth)
-        first = first or world
         log.info(f"world {world.name}: {len(world.obs)} observations, {int(world.obs_withheld.sum())} withheld")
-    return Result(metrics, dataset=info(source, first, len(made)))
+    return Result(metrics, dataset=facts_of_set)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -66,10 +67,13 @@ def facts(world: World, truth: Truth) -> dict[str, float]:
     return {f"{key}_{world.name}": float(value) for key, value in found.items()}
 
 
-def info(source: dict[str, Any], world: World, count: int) -> dict[str, Any]:
-    """Facts of the data set for the run's record and the table (design, section 3)."""
-    end: datetime = world.start + timedelta(hours=world.hours)
+def info(source: dict[str, Any], worlds: list[World]) -> dict[str, Any]:
+    """Facts of the data set for the run's record and the table (design, section 3); a simulation's digest is that of
+    its worlds' data, the period that of the first."""
+    first = worlds[0]
+    end: datetime = first.start + timedelta(hours=first.hours)
     keys = ("name", "requested", "source", "sha256", "licence")
-    digest = source.get("sha256") or world.attrs.get("data_digest")
+    digests = "".join(world.attrs.get("data_digest", "") for world in worlds)
+    digest = source.get("sha256") or (hashlib.sha256(digests.encode()).hexdigest() if digests else None)
     facts = {key: source.get(key) for key in keys} | {"sha256": digest}
-    return facts | {"period": f"{world.start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}", "n": count}
+    return facts | {"period": f"{first.start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}", "n": len(worlds)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import DataError
 from . import iri_day
-from .ionex import joined
+from .ionex import TecMaps, joined
 from .ionex import read as read_ionex
 from .profiles import Profile, read_all
 from .quality import checked
@@ -70,7 +70,10 @@ def _sigma(tec: np.ndarray, rms: np.ndarray) -> np.ndarray:
 
 def gim_days(paths: Sequence[Path | str]) -> list[date]:
     """Whole days that the maps of these files cover."""
-    maps = joined([read_ionex(path) for path in paths])
+    return _covered(joined([read_ionex(path) for path in paths]))
+
+
+def _covered(maps: TecMaps) -> list[date]:
     first, last = (maps.time[index].astype("datetime64[s]").astype(datetime) for index in (0, -1))
     count = int((last - first + timedelta(hours=1)) / timedelta(days=1))
     if not count:
@@ -87,7 +90,7 @@ def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[
         Maps that aren't hourly.
     """
     maps = joined([read_ionex(path) for path in paths])
-    base = _base("gim", gim_days(paths), iri_paths)
+    base = _base("gim", _covered(maps), iri_paths)
     since = (maps.time - np.datetime64(base["start"], "s")).astype(float) / 3600
     inside = (since >= 0) & (since <= base["param_time_h"][-1])
     since, tec, rms = since[inside], maps.tec[inside], maps.rms[inside]

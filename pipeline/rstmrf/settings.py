@@ -122,7 +122,7 @@ class Fields(Model):
     passes: int = Field(3, ge=1, le=8, description="Gauss-Newton passes")
     iterations: int = Field(60, ge=1, le=500, description="conjugate-gradient steps a pass")
     draws: int = Field(16, ge=2, le=100, description="draws of the posterior that give the spread")
-    representativeness: float = Field(0.08, ge=0, description="what the fields can't follow at a level [dex]")
+    representativeness: float = Field(0.12, ge=0, description="what the fields can't follow at a level [dex]")
     tec_error: float = Field(1.3, gt=0, description="correlated error of TEC maps [TECU]: a field of its own")
     tec_white: float = Field(1.0, gt=0, description="error of one TEC value alone [TECU]")
     tec_relative: float = Field(0.1, ge=0, description="the same as a share of TEC")
@@ -143,16 +143,16 @@ class Nets(Model):
     tec: float = Field(0.3, ge=0, description="weight of Jtec against Jo")
     tec_points: int = Field(128, ge=1, description="TEC values a step")
     huber: float = Field(2.0, gt=0)
-    representativeness: float = Field(0.08, ge=0, description="[dex]")
+    representativeness: float = Field(0.1, ge=0, description="[dex]")
 
 
 class Assimilation(Model):
     """The arm in parameter space."""
 
-    parts: Literal["blend", "nets", "fields"] = Field("blend", description="fields, networks, or both")
+    parts: Literal["blend", "nets", "fields"] = Field("fields", description="fields, networks, or both")
     tec: bool = Field(True, description="TEC scales the background and is fitted; false: profiles alone")
-    nets_share: float = Field(0.5, ge=0, le=1, description="of the networks in the blend of increments")
-    inflation: float = Field(1.0, gt=0, description="factor on the spread")
+    nets_share: float = Field(0.1, ge=0, le=1, description="of the networks in the blend of increments")
+    floor: float = Field(0.05, ge=0, description="spread that is left where everything is observed [dex]")
 
 
 class Method(Model):

@@ -55,7 +55,8 @@ def jet(network: Siren, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, T
     """Value, first and second derivative of a sine network along straight lines, carried forward layer by layer.
 
     With u = omega (W x + b): u' = omega W x', u'' = omega W x'', and sin gives y' = cos(u) u',
-    y'' = cos(u) u'' - sin(u) u'^2. The three streams share one product a layer, and nothing is differentiated twice.
+    y'' = cos(u) u'' - sin(u) u'^2. The three streams share one product a layer, and the gradient of the bend is written
+    out, so nothing is differentiated twice.
 
     Parameters
     ----------
@@ -71,8 +72,37 @@ def jet(network: Siren, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, T
     sine, cosine = torch.sin(u), torch.cos(u)
     streams = torch.cat([sine, cosine * du, -sine * du.square()])  # [3 B, hidden]
     for layer in others:
-        value, du, ddu = (streams @ (layer.omega * layer.linear.weight).T).chunk(3)  # each [B, hidden]
-        u = value + layer.omega * layer.linear.bias
-        sine, cosine = torch.sin(u), torch.cos(u)
-        streams = torch.cat([sine, cosine * du, cosine * ddu - sine * du.square()])
+        streams = _Bend.apply(streams @ (layer.omega * layer.linear.weight).T, layer.omega * layer.linear.bias)
     return streams.chunk(3)
+
+
+class _Bend(torch.autograd.Function):
+    """Sine of a second-order jet [3 B, H] (u without bias, u', u''), with its gradient in closed form."""
+
+    @staticmethod
+    def forward(ctx, streams: Tensor, bias: Tensor) -> Tensor:
+        count = len(streams) // 3
+        u, du, ddu = streams[:count] + bias, streams[count : 2 * count], streams[2 * count :]
+        result = torch.empty_like(streams)
+        sine, cosine = torch.sin(u, out=result[:count]), torch.cos(u)
+        torch.mul(cosine, du, out=result[count : 2 * count])
+        bend = torch.mul(du, du).mul_(sine)
+        torch.addcmul(-bend, cosine, ddu, out=result[2 * count :])
+        ctx.save_for_backward(streams, result, cosine)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        streams, result, cosine = ctx.saved_tensors
+        count = len(cosine)
+        sine, du, ddu = result[:count], streams[count : 2 * count], streams[2 * count :]
+        g, g1, g2 = gradient[:count], gradient[count : 2 * count], gradient[2 * count :]
+        out = torch.empty_like(gradient)
+        to_u = torch.mul(g, cosine, out=out[:count])
+        turned = torch.mul(sine, du)  # s u'
+        to_u.addcmul_(g1, turned, value=-1)
+        inner = torch.mul(sine, ddu).addcmul_(cosine * du, du)  # s u'' + c u'^2
+        to_u.addcmul_(g2, inner, value=-1)
+        torch.mul(g1, cosine, out=out[count : 2 * count]).addcmul_(g2, turned, value=-2)
+        torch.mul(g2, cosine, out=out[2 * count :])
+        return out, to_u.sum(0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.stages import Job, Result
 from .coarsen import conservative, nodes, strided
 from .ionex import joined, read
 
@@ -147,3 +148,14 @@ def write(data: xr.Dataset, path: Path | str) -> None:
         data.chunk({"time": shape[0], "lat": -1, "lon": -1}).to_zarr(
             path, mode="w", encoding=encoding, zarr_format=3, consolidated=False
         )
+
+
+def convert(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``tec``: TEC files (``raw``) -> ``tec``, one CF Zarr store, thinned by ``settings.tec.factor`` the way that
+    ``settings.tec.method`` names (``conservative`` or ``strided``)."""
+    raw = job.inputs["raw"]
+    data = gathered([raw] if isinstance(raw, str | Path) else list(raw))
+    small = thinned(data, settings.tec.factor, settings.tec.method)
+    write(small, job.outputs["tec"])
+    log.info(f"{small.sizes['time']} maps of {small.sizes['lat']} x {small.sizes['lon']} nodes")
+    return Result({"maps": small.sizes["time"], "nodes": small.sizes["lat"] * small.sizes["lon"]})

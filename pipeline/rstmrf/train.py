@@ -19,15 +19,13 @@ from .problem import make_problem
 from .seed_net import parameter_counts
 from .settings import Learn
 
-SUMMARY = "training.json"
-
 
 def member_name(world: str, seed: int) -> str:
     return f"{world}_{seed}"
 
 
 def train(job: Job, settings: Learn, log: Any) -> Result:
-    """Fit an arm to each world (inputs ``worlds``) with each seed; outputs ``models``: a folder of safetensors.
+    """Fit an arm to each world (input ``worlds``) with each seed; outputs ``models`` (safetensors) and ``summary``.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def train(job: Job, settings: Learn, log: Any) -> Result:
             found = one(world, settings, seed, folder, job.device, report)
             summary[member_name(name, seed)] = found | {"cpu_s": time.process_time() - begin}
             progress.update(done + 1)
-    write_json(folder / SUMMARY, summary)
+    write_json(job.outputs["summary"], summary)
     metrics: dict[str, float] = {}
     for key in next(iter(summary.values())):
         values = [one[key] for one in summary.values()]

@@ -44,6 +44,7 @@ class Setup:
     tec_step: tuple[float, float] = (10.0, 15.0)
     tec_every: int = 1
     huber: float | None = 3.0
+    tolerance: float = 1e-7  # of the squared residual of the linear system
     seed: int = 0
 
 
@@ -245,14 +246,14 @@ class Analysis:
         x = torch.zeros_like(right) if start is None else start.clone()
         residual = right - (self._hessian(x) if start is not None else 0)
         direction, size = residual.clone(), dot(residual, residual)
-        goal = 1e-4 * dot(right, right)
+        goal = self.setup.tolerance * dot(right, right)
         for _ in range(self.setup.iterations):
             turned = self._hessian(direction)
             step = size / dot(direction, turned).clamp(min=1e-30)
             x += step * direction
             residual -= step * turned
             fresh = dot(residual, residual)
-            if (fresh < 1e-3 * goal).all():
+            if (fresh < goal).all():
                 break
             direction = residual + fresh / size.clamp(min=1e-30) * direction
             size = fresh

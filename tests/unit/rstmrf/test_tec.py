@@ -1,5 +1,7 @@
 """TEC maps: gradients, thinning and interpolation in time against closed forms; stores of any origin."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
+from pipeline.core.stages import Job
 from pipeline.rstmrf import coarsen, tec, tec_store
 from pipeline.rstmrf.coordinates import harmonics
 
@@ -171,3 +174,14 @@ def test_ionex_days_become_one_store(data_dir, tmp_path):
     with xr.open_zarr(tmp_path / "gim.zarr", consolidated=False) as stored:
         assert dict(stored.sizes) == {"time": 49, "lat": 71, "lon": 72}
         assert float(stored["rms"].mean()) == pytest.approx(1.29, abs=0.02)
+
+
+def test_the_stage_thins_what_it_is_given(tmp_path):
+    netcdf(tmp_path / "t.nc", np.arange(-90.0, 91), np.arange(-180.0, 181))
+    job = Job("rstmrf", "tec", {"raw": str(tmp_path / "t.nc")}, {"tec": tmp_path / "t.zarr"}, {})
+    log = SimpleNamespace(info=lambda line: None)
+    for method, first in (("strided", 1.0), ("conservative", 1.2)):  # the mean of the cap lies 2 degrees off the pole
+        result = tec_store.convert(job, SimpleNamespace(tec=SimpleNamespace(factor=6, method=method)), log)
+        assert result.metrics == {"maps": 3, "nodes": 31 * 60}
+        with xr.open_zarr(tmp_path / "t.zarr", consolidated=False) as stored:
+            assert float(stored["tec"][0, 0, 0]) == pytest.approx(first, abs=0.03)

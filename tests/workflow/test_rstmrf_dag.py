@@ -1,0 +1,36 @@
+"""R-STMRF's DAG in dry runs: what is planned, and what a change reruns."""
+
+import re
+
+TABLE = "results/light/rstmrf_ablation.json"
+
+
+def planned(project, *arguments):
+    code, text = project.call("-n", *arguments)
+    assert code == 0, text
+    return text
+
+
+def test_the_light_table_needs_no_download_and_truth_is_read_by_compare_alone(new_project):
+    text = planned(new_project(), TABLE, "results/light/rstmrf_memory.json")
+    assert "fetch_" not in text
+    blocks = re.split(r"\n(?=(?:local)?rule )", text)
+    readers = {
+        re.match(r"(?:local)?rule (\w+)", block)[1]
+        for block in blocks
+        if re.search(r"^ {4}input: .*truth\.zarr", block, re.M)
+    }
+    assert readers == {"rstmrf_compare"}
+    days = re.findall(r"output: results/light/rstmrf/iri/(\d{8})\.zarr", text)
+    assert sorted(days) == ["20240510", "20240911"]
+
+
+def test_the_full_table_makes_six_days_of_maps_once_and_the_named_arms(new_project):
+    text = planned(new_project(), "results/rstmrf_ablation.json", "results/rstmrf_memory.json")
+    days = re.findall(r"output: results/rstmrf/iri/(\d{8})\.zarr", text)
+    storms = ["20240510", "20240511", "20240512", "20240911", "20240912", "20240913"]
+    assert [day for day in sorted(days) if day in storms] == storms and len(days) == len(set(days))
+    for arm in ("seed", "corrected", "assimilate"):
+        assert f"results/rstmrf/storms/osse/{arm}/estimates.zarr" in text
+    for arm in ("default", "cpu_8gb", "gpu_4gb", "combined"):
+        assert f"results/rstmrf/storms/tradeoffs/{arm}/models" in text

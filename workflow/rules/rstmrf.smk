@@ -1,0 +1,226 @@
+"""R-STMRF: background maps a day, worlds, train, evaluate, baselines, compare, table, memory, figures."""
+
+
+include: "rstmrf_inputs.smk"
+
+
+rule rstmrf_iri:
+    input:
+        code=code("rstmrf", "iri"),
+    output:
+        maps=directory("{root}/rstmrf/iri/{day}.zarr"),
+        run="{root}/rstmrf/iri/{day}.run.json",
+    wildcard_constraints:
+        day=r"\d{8}",
+    log:
+        "{root}/rstmrf/iri/{day}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=5,
+    params:
+        settings=lambda wc: {"iri": plan.system(wc.root, "rstmrf").section.settings["iri"]},
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_prepare:
+    input:
+        days=rstmrf_days,
+        raw=lambda wc: plan.raw_files("rstmrf", wc.root, wc.scenario, mode()),
+        code=code("rstmrf", "prepare"),
+    output:
+        worlds=directory("{root}/rstmrf/{dataset}/{scenario}/worlds.zarr"),
+        truth=directory("{root}/rstmrf/{dataset}/{scenario}/truth.zarr"),
+        run="{root}/rstmrf/{dataset}/{scenario}/prepare.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/prepare.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("rstmrf", "prepare"),
+        source=source("rstmrf"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_baselines:
+    input:
+        worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",
+        code=code("rstmrf", "baselines"),
+    output:
+        estimates=directory("{root}/rstmrf/{dataset}/{scenario}/baselines.zarr"),
+        run="{root}/rstmrf/{dataset}/{scenario}/baselines.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/baselines.log",
+    benchmark:
+        "{root}/rstmrf/{dataset}/{scenario}/baselines.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        settings=settings("rstmrf", "baselines"),
+        baselines=scenario("rstmrf", "baselines"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_train:
+    input:
+        worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",
+        code=code("rstmrf", "train"),
+    output:
+        models=directory("{root}/rstmrf/{dataset}/{scenario}/{arm}/models"),
+        summary="{root}/rstmrf/{dataset}/{scenario}/{arm}/training.json",
+        run="{root}/rstmrf/{dataset}/{scenario}/{arm}/train.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/{arm}/train.log",
+    benchmark:
+        "{root}/rstmrf/{dataset}/{scenario}/{arm}/train.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2500,
+        runtime=120,
+    params:
+        settings=settings("rstmrf", "train"),
+        seeds=scenario("rstmrf", "seeds"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_evaluate:
+    input:
+        worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",
+        models="{root}/rstmrf/{dataset}/{scenario}/{arm}/models",
+        summary="{root}/rstmrf/{dataset}/{scenario}/{arm}/training.json",
+        code=code("rstmrf", "evaluate"),
+    output:
+        estimates=directory("{root}/rstmrf/{dataset}/{scenario}/{arm}/estimates.zarr"),
+        run="{root}/rstmrf/{dataset}/{scenario}/{arm}/evaluate.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/{arm}/evaluate.log",
+    benchmark:
+        "{root}/rstmrf/{dataset}/{scenario}/{arm}/evaluate.benchmark.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2500,
+        runtime=60,
+    params:
+        settings=settings("rstmrf", "evaluate"),
+        seeds=scenario("rstmrf", "seeds"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_compare:
+    input:
+        worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",
+        truth="{root}/rstmrf/{dataset}/{scenario}/truth.zarr",
+        baselines="{root}/rstmrf/{dataset}/{scenario}/baselines.zarr",
+        arms=rstmrf_scenario_arms("estimates.zarr"),
+        runs=rstmrf_scenario_arms("evaluate.run.json"),
+        trainings=rstmrf_scenario_arms("train.run.json"),
+        code=code("rstmrf", "compare"),
+    output:
+        scenario="{root}/rstmrf/{dataset}/{scenario}/scenario.json",
+        run="{root}/rstmrf/{dataset}/{scenario}/compare.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/compare.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("rstmrf", "compare"),
+        source=source("rstmrf"),
+        entry=lambda wc: plan.system(wc.root, "rstmrf").scenario(wc.scenario).model_dump(exclude={"settings"}),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_memory:
+    input:
+        scenarios=scenario_files("rstmrf", "scenario.json"),
+        code=code("rstmrf", "memory"),
+    output:
+        table="{root}/rstmrf_{table,memory}.json",
+        figure="{root}/rstmrf/figures/{table}.png",
+        run="{root}/rstmrf/{table}.run.json",
+    log:
+        "{root}/rstmrf/{table}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        settings={"language": plan.config.language},
+    script:
+        "../scripts/run_stage.py"
+
+
+ruleorder: rstmrf_memory > rstmrf_ablation
+
+
+rule rstmrf_ablation:
+    input:
+        scenarios=scenario_files("rstmrf", "scenario.json"),
+        code=code("rstmrf", "ablation"),
+    output:
+        table="{root}/rstmrf_{table}.json",
+        run="{root}/rstmrf/{table}.run.json",
+    log:
+        "{root}/rstmrf/{table}.log",
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        settings={},
+        unavailable=unavailable("rstmrf"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_plot:
+    input:
+        table="{root}/rstmrf_{table}.json",
+        worlds=scenario_files("rstmrf", "worlds.zarr"),
+        truth=scenario_files("rstmrf", "truth.zarr"),
+        baselines=scenario_files("rstmrf", "baselines.zarr"),
+        estimates=rstmrf_table_estimates,
+        code=code("rstmrf", "plot"),
+    output:
+        figures=directory("{root}/rstmrf/figures/{table}"),
+        run="{root}/rstmrf/figures/{table}.run.json",
+    log:
+        "{root}/rstmrf/figures/{table}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        settings={"language": plan.config.language},
+    script:
+        "../scripts/run_stage.py"
+
+
+rule rstmrf_analyse:
+    input:
+        table="{root}/rstmrf_{table}.json",
+        code=code("rstmrf", "analyse"),
+    output:
+        report="{root}/rstmrf_{table}_analysis.md",
+        run="{root}/rstmrf/{table}_analysis.run.json",
+    log:
+        "{root}/rstmrf/{table}_analysis.log",
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        settings={"language": plan.config.language},
+    script:
+        "../scripts/run_stage.py"

@@ -1,0 +1,31 @@
+"""What the rules of R-STMRF take as inputs, looked up in the plan."""
+
+from pipeline.rstmrf import periods
+
+
+def rstmrf_days(wc):
+    """Background maps of the days that a scenario's worlds need."""
+    if plan.catalog[wc.dataset].source == "simulation":
+        worlds = plan.leaf("prepare", "rstmrf", wc.root, wc.scenario)["worlds"]
+        days = {day for name in worlds["names"] for day in periods.days(name, worlds["hours"])}
+    else:
+        days = set(periods.REAL_DAYS[wc.dataset])
+    return [f"{wc.root}/rstmrf/iri/{day:%Y%m%d}.zarr" for day in sorted(days)]
+
+
+def rstmrf_scenario_arms(name):
+    return lambda wc: [
+        f"{wc.root}/rstmrf/{wc.dataset}/{wc.scenario}/{arm}/{name}"
+        for arm in plan.system(wc.root, "rstmrf").scenario(wc.scenario).arms
+    ]
+
+
+def rstmrf_table_estimates(wc):
+    """Estimates of all arms of a table's scenarios: what the figures are drawn from."""
+    had, _ = plan.available("rstmrf", wc.root, wc.table, mode())
+    section = plan.system(wc.root, "rstmrf")
+    return [
+        f"{wc.root}/rstmrf/{choice.name}/{name}/{arm}/estimates.zarr"
+        for name, choice in had.items()
+        for arm in section.scenario(name).arms
+    ]
