@@ -143,6 +143,10 @@ class Etas(nn.Module):
         """d [R, K] of the places, in scaled coordinates."""
         return torch.sqrt((2 * self.log_d).exp() + self.narrowest**2)
 
+    def decays(self) -> Tensor:
+        """q - 1 [R]; at most 1 where d has a floor, so that half of the children lie beyond d: steep is narrow, too."""
+        return (self.log_q.clamp(max=0.0) if self.narrowest else self.log_q).exp()
+
     def log_space(self, r2: Tensor, mark: Tensor) -> Tensor:
         """Log density of a child's place at squared (scaled) distance r2 [...] from its parent [..., R].
 
@@ -151,7 +155,7 @@ class Etas(nn.Module):
         """
         found = []
         for r in range(len(self.parts)):
-            d2, q = self.scales()[r] ** 2, 1 + self.log_q[r].exp()
+            d2, q = self.scales()[r] ** 2, 1 + self.decays()[r]
             if self.lattice is None:
                 top = torch.log((q - 1) / torch.pi) + (q - 1) * d2.log() + self.log_jacobian
             else:

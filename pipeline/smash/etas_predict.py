@@ -156,7 +156,7 @@ class Forecaster:
         place = np.clip(place, ends[rows][i] * parts, ends[rows + 1][i] * parts - 1)
         pair, r = place // parts, place % parts
         kin = events.mark[parent].numpy()[pair]
-        d, q = etas.scales().double().numpy()[r, kin], 1 + etas.log_q.exp().double().numpy()[r]
+        d, q = etas.scales().double().numpy()[r, kin], 1 + etas.decays().double().numpy()[r]
         source = cat.xy[events.row.numpy()[parent.numpy()[pair]]]
         out[excited] = source + _jump(d, q, rng) / self.background.scale
         if self.background.lattice is not None:

@@ -213,7 +213,7 @@ def forward(
         matrix = etas.log_mark().exp().double().numpy()  # [R, K, K]
         mix = torch.log_softmax(etas.background_mix, dim=-1).exp().double().numpy()  # [K, C]
         share = torch.softmax(etas.background_mark, dim=-1).double().numpy()
-        d, q = etas.scales().double().numpy(), 1 + etas.log_q.exp().double().numpy()
+        d, q = etas.scales().double().numpy(), 1 + etas.decays().double().numpy()
         expected = float(etas.background_integral(real(start), real(end)))
         n = rng.poisson(expected, count)
         number = np.repeat(np.arange(count), n)

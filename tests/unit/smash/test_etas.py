@@ -301,7 +301,9 @@ def test_a_floor_bounds_the_density_of_places_that_come_back():
     etas = random_etas(narrowest=0.5)
     etas.log_d.data.fill_(-20.0)
     assert etas.scales().detach().numpy() == pytest.approx(np.full((3, 3), 0.5))
-    q = 1 + etas.log_q.exp().detach().numpy()
+    etas.log_q.data.fill_(9.0)  # a steep law is a narrow one: held, too
+    q = 1 + etas.decays().detach().numpy()
+    assert (q == 2).all()
     found = etas.log_space(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1)).exp().detach().numpy()
     assert found == pytest.approx((q - 1) / np.pi / 0.25)
     assert Etas.from_dict(etas.to_dict()).narrowest == 0.5
