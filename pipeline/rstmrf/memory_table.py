@@ -50,6 +50,8 @@ def rows(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
     base = block["arms"][REFERENCE]
     found = {}
     for name, arm in block["arms"].items():
+        if "estimated_step_mb" not in arm:
+            continue  # no point network: nothing of the seed's to trade off
         memory, speed, skill = SEED_TRADEOFFS.get(name, (None, None, None))
         ms, rmse = arm["cost"]["ms_per_step"], arm["metrics"]["rmse"]["mean"]
         found[name] = {
