@@ -138,10 +138,10 @@ class Sweep(Model):
 class System(Model):
     """One system's section of the configuration, before its settings model is applied."""
 
-    settings: dict[str, Any]
-    arms: dict[str, Arm]
-    scenarios: dict[str, Scenario]
-    tables: dict[str, list[str]]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    arms: dict[str, Arm] = Field(default_factory=dict)
+    scenarios: dict[str, Scenario] = Field(default_factory=dict)
+    tables: dict[str, list[str]] = Field(default_factory=dict)
     sweep: dict[str, Sweep] = Field(default_factory=dict, description="results/<system>_sweep_<name>.json")
 
 

@@ -306,7 +306,7 @@ def test_compare_fits_the_terminal_and_says_what_it_left_out(results, capsys, mo
 def test_metrics_named_by_the_user_come_right_after_the_primary_one(results, capsys):
     table = json.loads((results / "fsnet_ablation.json").read_text())
     for record in table["scenarios"]["delayed"]["arms"].values():
-        if record["metrics"]:
+        if record.get("metrics"):
             record["metrics"] |= {"zeta": metric(1.0)}
     (results / "fsnet_ablation.json").write_text(json.dumps(table))
     header = shown(capsys, "--scenario", "delayed", "--metrics", "zeta").splitlines()[4]
