@@ -10,15 +10,15 @@ rule rstmrf_iri:
     output:
         maps=directory("{root}/rstmrf/iri/{day}.zarr"),
         run="{root}/rstmrf/iri/{day}.run.json",
-    wildcard_constraints:
-        day=r"\d{8}",
     log:
         "{root}/rstmrf/iri/{day}.log",
+    wildcard_constraints:
+        day=r"\d{8}",
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=1500,
-        runtime=5,
+        mem_mb=growing(1500),  # measured: 690 MB (light)
+        runtime=growing(5),  # minutes; measured: 143 s (light)
     params:
         settings=lambda wc: {"iri": plan.system(wc.root, "rstmrf").section.settings["iri"]},
     script:
@@ -39,8 +39,8 @@ rule rstmrf_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),  # measured: 360 MB (light)
+        runtime=growing(10),  # minutes; measured: 93 s (light)
     params:
         settings=settings("rstmrf", "prepare"),
         source=source("rstmrf"),
@@ -62,8 +62,8 @@ rule rstmrf_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),  # measured: 990 MB (light)
+        runtime=growing(60),  # minutes; measured: 101 s (light)
     params:
         settings=settings("rstmrf", "baselines"),
         baselines=scenario("rstmrf", "baselines"),
@@ -86,8 +86,9 @@ rule rstmrf_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2500,
-        runtime=120,
+        mem_mb=growing(2500),  # measured: 700 MB (light)
+        runtime=growing(120),  # minutes; measured: 156 s (light)
+        gpu=gpu("rstmrf", "train"),
     params:
         settings=settings("rstmrf", "train"),
         seeds=scenario("rstmrf", "seeds"),
@@ -111,8 +112,9 @@ rule rstmrf_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2500,
-        runtime=60,
+        mem_mb=growing(2500),  # measured: 680 MB (light)
+        runtime=growing(60),  # minutes; measured: 52 s (light)
+        gpu=gpu("rstmrf", "evaluate"),
     params:
         settings=settings("rstmrf", "evaluate"),
         seeds=scenario("rstmrf", "seeds"),
@@ -125,9 +127,9 @@ rule rstmrf_compare:
         worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",
         truth="{root}/rstmrf/{dataset}/{scenario}/truth.zarr",
         baselines="{root}/rstmrf/{dataset}/{scenario}/baselines.zarr",
-        arms=rstmrf_scenario_arms("estimates.zarr"),
-        runs=rstmrf_scenario_arms("evaluate.run.json"),
-        trainings=rstmrf_scenario_arms("train.run.json"),
+        arms=arm_files("rstmrf", "estimates.zarr"),
+        runs=arm_files("rstmrf", "evaluate.run.json"),
+        trainings=arm_files("rstmrf", "train.run.json"),
         code=code("rstmrf", "compare"),
     output:
         scenario="{root}/rstmrf/{dataset}/{scenario}/scenario.json",
@@ -137,8 +139,8 @@ rule rstmrf_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),  # measured: 360 MB (light)
+        runtime=growing(10),  # minutes; measured: 19 s (light)
     params:
         settings=settings("rstmrf", "compare"),
         source=source("rstmrf"),
@@ -159,6 +161,9 @@ rule rstmrf_memory:
         "{root}/rstmrf/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=growing(1500),  # measured: 300 MB (light)
+        runtime=growing(10),  # minutes; measured: 60 s (light)
     params:
         settings={"language": plan.config.language},
     script:
@@ -183,6 +188,7 @@ rule rstmrf_ablation:
     params:
         settings={},
         unavailable=unavailable("rstmrf"),
+        failed=failed("rstmrf"),
     script:
         "../scripts/run_stage.py"
 
@@ -202,6 +208,9 @@ rule rstmrf_plot:
         "{root}/rstmrf/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=growing(1500),  # measured: 450 MB (light)
+        runtime=growing(10),  # minutes; measured: 34 s (light)
     params:
         settings={"language": plan.config.language},
     script:

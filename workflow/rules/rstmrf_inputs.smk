@@ -13,13 +13,6 @@ def rstmrf_days(wc):
     return [f"{wc.root}/rstmrf/iri/{day:%Y%m%d}.zarr" for day in sorted(days)]
 
 
-def rstmrf_scenario_arms(name):
-    return lambda wc: [
-        f"{wc.root}/rstmrf/{wc.dataset}/{wc.scenario}/{arm}/{name}"
-        for arm in plan.system(wc.root, "rstmrf").scenario(wc.scenario).arms
-    ]
-
-
 def rstmrf_table_estimates(wc):
     """Estimates of all arms of a table's scenarios: what the figures are drawn from."""
     had, _ = plan.available("rstmrf", wc.root, wc.table, mode())

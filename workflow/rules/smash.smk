@@ -17,8 +17,8 @@ rule smash_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),  # measured: 170 MB (light)
+        runtime=growing(5),  # minutes; measured: 1 s (light)
     params:
         settings=settings("smash", "prepare"),
         seeds=smash_first_seed,
@@ -42,8 +42,8 @@ rule smash_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),  # measured: 390 MB (light)
+        runtime=growing(60),  # minutes; measured: 22 s (light)
     params:
         settings=settings("smash", "baselines"),
         baselines=scenario("smash", "baselines"),
@@ -65,8 +65,9 @@ rule smash_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=600,
+        mem_mb=growing(3000),  # measured: 410 MB (light)
+        runtime=growing(600),  # minutes; measured: 7 s (light)
+        gpu=gpu("smash", "train"),
     params:
         settings=settings("smash", "train"),
         seeds=scenario("smash", "seeds"),
@@ -89,8 +90,9 @@ rule smash_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=4000,
-        runtime=1200,
+        mem_mb=growing(4000),  # measured: 390 MB (light)
+        runtime=growing(1200),  # minutes; measured: 39 s (light)
+        gpu=gpu("smash", "evaluate"),
     params:
         settings=settings("smash", "evaluate"),
         seeds=scenario("smash", "seeds"),
@@ -103,8 +105,8 @@ rule smash_compare:
         data="{root}/smash/{dataset}/{scenario}/prepared.pkl",
         baselines="{root}/smash/{dataset}/{scenario}/baselines.zarr",
         fitted="{root}/smash/{dataset}/{scenario}/etas.json",
-        arms=smash_scenario_arms("scores.zarr"),
-        runs=smash_scenario_arms("evaluate.run.json"),
+        arms=arm_files("smash", "scores.zarr"),
+        runs=arm_files("smash", "evaluate.run.json"),
         code=code("smash", "compare"),
     output:
         scenario="{root}/smash/{dataset}/{scenario}/scenario.json",
@@ -114,8 +116,8 @@ rule smash_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=growing(3000),  # measured: 210 MB (light)
+        runtime=growing(20),  # minutes; measured: 12 s (light)
     params:
         settings=settings("smash", "compare"),
         entry=lambda wc: plan.system(wc.root, "smash").scenario(wc.scenario).model_dump(exclude={"settings"}),
@@ -124,8 +126,6 @@ rule smash_compare:
 
 
 rule smash_ablation:
-    wildcard_constraints:
-        table="(?!sampling$)[a-z][a-z0-9_]*",
     input:
         scenarios=scenario_files("smash", "scenario.json"),
         code=code("smash", "ablation"),
@@ -134,12 +134,15 @@ rule smash_ablation:
         run="{root}/smash/{table}.run.json",
     log:
         "{root}/smash/{table}.log",
+    wildcard_constraints:
+        table="(?!sampling$)[a-z][a-z0-9_]*",
     localrule: True
     conda:
         "../../envs/cpu.yaml"
     params:
         settings={},
         unavailable=unavailable("smash"),
+        failed=failed("smash"),
     script:
         "../scripts/run_stage.py"
 
@@ -159,8 +162,8 @@ rule smash_plot:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=growing(3000),  # measured: 340 MB (light)
+        runtime=growing(20),  # minutes; measured: 34 s (light)
     params:
         settings={"language": plan.config.language},
     script:
@@ -197,8 +200,9 @@ rule smash_sampling:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),  # measured: 300 MB (light)
+        runtime=growing(60),  # minutes; measured: 60 s (light)
+        gpu=gpu("smash", "sampling"),
     params:
         settings={},
     script:

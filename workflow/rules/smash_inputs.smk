@@ -25,12 +25,6 @@ def smash_first_seed(wc):
     return plan.system(wc.root, "smash").scenario(wc.scenario).seeds[:1]
 
 
-def smash_scenario_arms(name):
-    return lambda wc: [
-        f"{smash_folder(wc)}/{arm}/{name}" for arm in plan.system(wc.root, "smash").scenario(wc.scenario).arms
-    ]
-
-
 def smash_table_arms(name):
     """One file of all arms of a table's scenarios."""
 

@@ -16,8 +16,8 @@ rule spin_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=1500,
-        runtime=20,
+        mem_mb=growing(1500),  # measured: 170 MB (light)
+        runtime=growing(20),  # minutes; measured: 42 s (light)
     params:
         settings=settings("spin", "prepare"),
         source=source("spin"),
@@ -39,8 +39,8 @@ rule spin_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=growing(3000),  # measured: 250 MB (light)
+        runtime=growing(30),  # minutes; measured: 41 s (light)
     params:
         settings=settings("spin", "baselines"),
         baselines=scenario("spin", "baselines"),
@@ -62,8 +62,9 @@ rule spin_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=600,
+        mem_mb=growing(3000),  # measured: 590 MB (light)
+        runtime=growing(600),  # minutes; measured: 57 s (light)
+        gpu=gpu("spin", "train"),
     params:
         settings=settings("spin", "train"),
         seeds=scenario("spin", "seeds"),
@@ -85,8 +86,9 @@ rule spin_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),  # measured: 560 MB (light)
+        runtime=growing(60),  # minutes; measured: 15 s (light)
+        gpu=gpu("spin", "evaluate"),
     params:
         settings=settings("spin", "evaluate"),
         seeds=scenario("spin", "seeds"),
@@ -98,8 +100,8 @@ rule spin_compare:
     input:
         data="{root}/spin/{dataset}/{scenario}/data.zarr",
         baselines="{root}/spin/{dataset}/{scenario}/baselines.zarr",
-        arms=spin_scenario_arms("imputations.zarr"),
-        runs=spin_scenario_arms("evaluate.run.json"),
+        arms=arm_files("spin", "imputations.zarr"),
+        runs=arm_files("spin", "evaluate.run.json"),
         code=code("spin", "compare"),
     output:
         scenario="{root}/spin/{dataset}/{scenario}/scenario.json",
@@ -109,8 +111,8 @@ rule spin_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),  # measured: 170 MB (light)
+        runtime=growing(15),  # minutes; measured: 4 s (light)
     params:
         settings=settings("spin", "compare"),
         entry=lambda wc: plan.system(wc.root, "spin").scenario(wc.scenario).model_dump(exclude={"settings"}),
@@ -133,6 +135,7 @@ rule spin_ablation:
     params:
         settings={},
         unavailable=unavailable("spin"),
+        failed=failed("spin"),
     script:
         "../scripts/run_stage.py"
 
@@ -166,6 +169,9 @@ rule spin_plot:
         "{root}/spin/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        mem_mb=growing(1500),  # measured: 130 MB (light)
+        runtime=growing(10),  # minutes; measured: 4 s (light)
     params:
         settings={"language": plan.config.language},
     script:

@@ -23,10 +23,3 @@ def spin_arm_inputs(wc):
     else:
         inputs["weights"] = f"{folder}/{arm.start_from or wc.arm}/weights.safetensors"
     return inputs
-
-
-def spin_scenario_arms(name):
-    return lambda wc: [
-        f"{wc.root}/spin/{wc.dataset}/{wc.scenario}/{arm}/{name}"
-        for arm in plan.system(wc.root, "spin").scenario(wc.scenario).arms
-    ]
