@@ -26,7 +26,6 @@ PARTS = (
     "snakemake_logger_plugin_mlflow",
 )
 FAULTS = Path(__file__).parent / "faults"
-FOLDERS = ("figures", "report")  # that hold a folder a table
 PATIENCE_S = 150  # until a state is reached; a loaded machine may need long
 NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody serves: no test depends on a network connection
 
@@ -206,7 +205,7 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.name == weather.files[0].name:
                     shutil.copy(package_file(weather, weather.files[0]), path)
-                elif path.suffix == ".zarr" or path.name == "graph" or path.parent.name in FOLDERS and not path.suffix:
+                elif path.suffix in (".zarr", ""):
                     path.mkdir()
                 else:
                     path.write_text("{}")
