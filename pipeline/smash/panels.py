@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.charts import Board, plain_log
-from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, VERMILION
+from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, VERMILION, Words
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FACTORS = (
@@ -153,6 +154,24 @@ def density_map(
         f"{method}, given the time of the next event. Contours hold 50, 80 and 95 % of the probability.",
     )
     axes = figure.subplots()
+    draw_density(axes, axes_xy, log_density, past, truth, unit, unit == "deg", board.words)
+    return figure
+
+
+def draw_density(
+    axes: Axes,
+    axes_xy: tuple[np.ndarray, np.ndarray],
+    log_density: np.ndarray,
+    past: np.ndarray,
+    truth: np.ndarray | None,
+    unit: str,
+    degrees: bool,
+    words: Words,
+) -> None:
+    """A density [Y, X] (natural logs, per ``unit`` squared) with its highest-density contours and past events.
+
+    ``axes_xy`` are [X] and [Y], or [Y, X] each; ``degrees``: they are longitude and latitude, whatever the unit.
+    """
     x, y = axes_xy
     base = np.log10(np.e) * log_density
     picture = axes.pcolormesh(x, y, base, cmap=SEQUENTIAL, vmin=base.max() - 5, rasterized=True)
@@ -161,15 +180,15 @@ def density_map(
     total = np.cumsum(order) / order.sum()
     cuts = [np.log10(order[np.searchsorted(total, level)]) + base.max() for level in LEVELS]
     axes.contour(x, y, base, levels=sorted(set(cuts)), colors="white", linewidths=0.9, linestyles="solid")
-    axes.plot(*past.T, "o", markersize=3, markerfacecolor="none", color="white", label=board.words("past events"))
-    axes.plot(*truth, "*", markersize=15, color=VERMILION, markeredgecolor="white", label=board.words("next event"))
-    figure.colorbar(picture, ax=axes, label=f"log10 {board.words('density')} [1/{unit}²]")
-    names = ("longitude [°]", "latitude [°]") if unit == "deg" else (f"x [{unit}]", f"y [{unit}]")
+    axes.plot(*past.T, "o", markersize=3, markerfacecolor="none", color="white", label=words("past events"))
+    if truth is not None:
+        axes.plot(*truth, "*", markersize=15, color=VERMILION, markeredgecolor="white", label=words("next event"))
+    axes.figure.colorbar(picture, ax=axes, label=f"log10 {words('density')} [1/{unit}²]")
+    names = ("longitude [°]", "latitude [°]") if degrees else (f"x [{unit}]", f"y [{unit}]")
     axes.set(xlabel=names[0], ylabel=names[1])
     legend = axes.legend(loc="upper left", facecolor=GREY, framealpha=0.8, frameon=True)
     for text in legend.get_texts():
         text.set_color("white")
-    return figure
 
 
 def rate(board: Board, grid: np.ndarray, values: np.ndarray, t: np.ndarray, expected: np.ndarray, unit: str) -> Figure:
