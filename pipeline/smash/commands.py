@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import own, own_forecast
 
 METRICS = ("log_likelihood", "log_likelihood_time", "log_likelihood_location", "crps_time", "energy_location", "pit_ks")
+FEW = 5  # test windows below which an interval from them says little
 SHOWN = {
     "log_likelihood": "joint",
     "log_likelihood_time": "time",
@@ -155,8 +156,8 @@ def report_fit(outcome: own.Outcome, args: argparse.Namespace) -> None:
     facts, targets = outcome.facts, outcome.facts["targets"]
     units = facts["units"]
     print(
-        f"{args.path}: {facts['n']:,} events in {facts['period']} of {facts['window']:g} {units['time']} "
-        "(fit / choice / test)"
+        f"{args.path}: {sum(facts['distinct'].values()):,} events in {facts['period']} of {facts['window']:g} "
+        f"{units['time']} (fit / choice / test)"
     )
     if facts.get("min_magnitude") is not None:
         print(f"events below {facts['min_magnitude']:g} are left out")
@@ -166,11 +167,13 @@ def report_fit(outcome: own.Outcome, args: argparse.Namespace) -> None:
     rows = [(name, *(number(outcome.metrics[name].get(c)) for c in columns)) for name in ranked]
     print(grid(("method", *(SHOWN[c] for c in columns)), rows))
     print(f"nats an event (1/{units['time']}, 1/{units['place']}²); CRPS [{units['time']}]; energy [{units['place']}]")
-    print(f"\nForecasts will be made by {outcome.chosen}, the better of what was fitted on the choosing windows")
+    why = ", the better of ETAS and the network on the choosing windows" if "smash_exact" in outcome.metrics else ""
+    print(f"\nForecasts will be made by {outcome.chosen}{why}. On the test windows it is")
     for name, gain in outcome.gains.items():
         if gain:
             low, high = gain["ci95"]
             verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
+            verdict = verdict if gain["windows"] >= FEW else f"{gain['windows']} windows are too few to tell"
             print(f"  against {name}: {gain['difference']:+.4f} [{low:+.4f}, {high:+.4f}] nats an event, {verdict}")
     print(*(f"  {note}" for note in outcome.notes), sep="\n", end="\n" if outcome.notes else "")
     print(f"\n{args.out}: the model; python -m pipeline smash forecast {args.out} --out FOLDER")

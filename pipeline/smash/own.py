@@ -237,9 +237,10 @@ def fit(request: Request, say: Callable[[str], None] = lambda line: None) -> Out
     with new_folder(request.out) as folder:
         cat, options, raw = catalogue_of(request)
         facts, notes = data.info(cat), []
-        say(f"{facts['n']:,} events in {facts['period']} (fit, choice, test) of {cat.meta['window']:g} {request.unit}")
-        if len(cat.sequences("test")) < 5:
-            notes.append("fewer than 5 test windows: intervals of the differences say little")
+        say(
+            f"{sum(facts['distinct'].values()):,} events in {facts['period']} (fit, choice, test) of "
+            f"{cat.meta['window']:g} {request.unit}"
+        )
         cat.save(folder / "prepared.pkl")
         background = Background.fit(cat)
         features = background.catalogue_features(cat)

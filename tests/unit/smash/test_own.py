@@ -103,7 +103,7 @@ def test_a_slice_of_the_japanese_catalogue(data_dir, tmp_path):
     """Time stamps, longitude and latitude; the density per square kilometre comes out in the table's own degrees."""
     source = data_dir / "points" / "Japan_catalog.csv"
     path = tmp_path / "japan.csv"
-    path.write_text("".join(source.read_text().splitlines(keepends=True)[:701]))
+    path.write_text("".join(source.read_text().splitlines(keepends=True)[:501]))
     outcome = own.fit(own.Request(path, tmp_path / "m", mark="magnitude", mark_bins=(5.0,)))
     assert outcome.chosen == "etas" and outcome.facts["units"] == {"time": "day", "place": "km"}
     assert outcome.metrics["etas"]["log_likelihood"] > outcome.metrics["poisson_kde"]["log_likelihood"]
@@ -177,6 +177,7 @@ def test_the_command_line_reports_scores_and_forecasts(model, tmp_path, capsys):
     commands.report_fit(outcome, SimpleNamespace(path=request.path, out=request.out))
     text = capsys.readouterr().out
     assert "which no fit and no choice has seen" in text and "against poisson_kde: +" in text
+    assert (outcome.gains["poisson_kde"]["windows"] < commands.FEW) == ("windows are too few to tell" in text)
     assert main(["smash", "forecast", str(request.out), "--out", str(tmp_path / "f"), "--catalogues", "50"]) == 0
     text = capsys.readouterr().out
     assert "The next event" in text and "50 simulated catalogues" in text
