@@ -34,6 +34,7 @@ class Options(Model):
     density_time: unit of reported densities where it isn't ``unit``.
     time, x, y, mark, magnitude, time_zone: columns of a table. mark_bins: bounds that make marks of magnitudes.
     min_magnitude: number, ``auto`` (completeness estimated on the training period) or None. projection: auto, none, km.
+    ordered: refuse a table whose lines go back in time.
     """
 
     unit: str = "day"
@@ -55,6 +56,7 @@ class Options(Model):
     mark_bins: list[float] = []
     min_magnitude: float | str | None = "auto"
     projection: str = "auto"
+    ordered: bool = False
 
 
 @dataclass(frozen=True)

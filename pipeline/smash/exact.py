@@ -214,10 +214,17 @@ class Corrected(nn.Module):
         base = self.place
         if widen is None:
             return base.log_space(r2, mark)
-        q1 = base.log_q.exp()
-        log_d2 = 2 * (base.log_d.T[mark] + widen)  # [P, R]
-        top = torch.log(q1 / torch.pi) + q1 * log_d2 + base.log_jacobian
-        return top - (1 + q1) * torch.log(r2.unsqueeze(-1) + log_d2.exp())
+        q1, d2 = base.decays(), self.squared_widths(mark, widen)
+        top = torch.log(q1 / torch.pi) + q1 * d2.log() + base.log_jacobian
+        return top - (1 + q1) * torch.log(r2.unsqueeze(-1) + d2)
+
+    def squared_widths(self, mark: Tensor, widen: Tensor | None) -> Tensor:
+        """d^2 [P, R] of parents with these marks. The base's floor holds after the network has moved the widths: where
+        addresses come back exactly, a narrower law would have no bounded density.
+        """
+        base = self.place
+        log_d = base.log_d.T[mark] if widen is None else base.log_d.T[mark] + widen
+        return torch.exp(2 * log_d) + base.narrowest**2
 
     def log_place(self, law: PlaceLaw, events: Events) -> Tensor:
         """log f(x, k | t) [n, K] at the events' places for every mark."""

@@ -237,11 +237,8 @@ def draw_places(
     pair, part = np.divmod(flat, parts)
     parent = events.parent.numpy()[pair]
     row = events.row.numpy()
-    log_d = base.log_d.T[events.mark[events.parent]]  # [P, R]
-    if law.widen is not None:
-        log_d = log_d + law.widen
-    d2 = np.exp(2 * log_d.double().numpy()[pair, part])
-    q1 = base.log_q.exp().double().numpy()[part]
+    widths = model.squared_widths(events.mark[events.parent], law.widen).double().numpy()  # [P, R]
+    d2, q1 = widths[pair, part], base.decays().double().numpy()[part]
     radius = np.sqrt(d2 * (np.maximum(rng.random(len(pair)), 1e-12) ** (-1 / q1) - 1))
     angle = rng.random(len(pair)) * 2 * np.pi
     offset = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]) / reader.background.scale

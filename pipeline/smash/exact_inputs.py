@@ -70,7 +70,8 @@ class Reader:
         phase = catalogue.t / np.repeat(catalogue.window, catalogue.lengths)  # share of the window that has passed
         place = (catalogue.xy - scaler["xy"]["mean"]) / scaler["xy"]["sd"]
         wide = features[:, -1 - len(background.widths) : -1].mean(axis=2)  # [n, widths] of all marks together
-        centred = (wide - wide.mean(axis=0)) / np.maximum(wide.std(axis=0), 1e-6)
+        train = wide[catalogue.split[catalogue.sequence] == 0]  # later windows must not move what is read of any
+        centred = (wide - train.mean(axis=0)) / np.maximum(train.std(axis=0), 1e-6)
         index = np.arange(len(catalogue.t)) - np.repeat(catalogue.offsets[:-1], catalogue.lengths)
         count = np.log1p(index)
         rate = count - np.log(np.maximum(catalogue.t, 0.01 * catalogue.window[catalogue.sequence]))

@@ -1,9 +1,9 @@
-"""All figures of a results table: PNG files `<scenario>_<figure>.png` in one folder, and a contact sheet."""
+"""All figures of a results table: PNG files `<scenario>_<figure>.png`, a slider page each, and a contact sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,13 @@ from ..core.errors import DataError
 from ..core.figures import SHEET_DPI, Words, contact_sheet, save, style, translator
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import labels, panels
+from . import labels, panels, score_field, slider
 from .events import Catalogue, load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BARS = ("log_likelihood", "crps_time", "energy_location", "log_score_mark")
+BARS = ("crps_time", "energy_location", "log_score_mark", "pit_ks")  # log densities have no natural zero for a bar
 COLUMNS = (
     "log_likelihood",
     "log_likelihood_time",
@@ -35,6 +35,7 @@ COLUMNS = (
 )
 MOST_DRAWN = 8  # methods in a chart of curves: the best by the primary metric
 CELLS = 110  # of the density map, along each side
+SLIDER_CELLS, SLIDER_FRAMES = 80, 60  # of the slider page: cells along each side, events
 
 
 def board(name: str, block: Mapping[str, Any], words: Words) -> Board:
@@ -85,48 +86,94 @@ def draw(
         yield "numbers", panels.numbers(whole, block["csep"])
     if (folder / "etas.json").exists() and cat.meta.get("places", True):
         yield from _fitted(whole, cat, folder)
+        yield from _scores(whole, block, cat, folder)
 
 
-def _fitted(whole: Board, cat: Catalogue, folder: Path) -> Iterator[tuple[str, Figure]]:
-    """What the fitted ETAS says of one test window: the predicted place of an event, and the rate."""
-    import torch
+@dataclass
+class Shown:
+    """One test window of median length, and the fitted ETAS on it."""
 
+    fitted: Any
+    made: Any
+    events: Any
+    rows: np.ndarray
+    sequence: int
+    axes: tuple[np.ndarray, np.ndarray]
+
+    def density(self, cat: Catalogue, number: int) -> np.ndarray:
+        """Natural log of the predicted density [Y, X] of the window's event ``number``, given its time."""
+        import torch
+
+        grid = np.stack(np.meshgrid(*self.axes), axis=-1).reshape(1, -1, 2)
+        with torch.no_grad():
+            found = self.made.density(cat, self.events, np.array([number]), grid)
+        return found[0].reshape(len(self.axes[1]), len(self.axes[0]))
+
+
+def shown_window(cat: Catalogue, folder: Path, cells: int = CELLS) -> Shown:
+    """The window that density, rate and slider are drawn of."""
     from . import etas_fit
     from .etas_predict import Forecaster
     from .kde import Background
 
     fitted, background = etas_fit.load(folder / "etas.json"), Background.fit(cat)
     windows = cat.sequences("test")
-    sequence = int(windows[np.argsort(cat.lengths[windows])[len(windows) // 2]])  # one of median length
-    rows = cat.rows(sequence)
-    own = np.arange(rows.start, rows.stop)
+    sequence = int(windows[np.argsort(cat.lengths[windows])[len(windows) // 2]])
+    rows = np.arange(cat.offsets[sequence], cat.offsets[sequence + 1])
     features = np.zeros((len(cat.t), background.components, cat.marks), np.float32)
-    features[own] = background.catalogue_features(cat, own)
+    features[rows] = background.catalogue_features(cat, rows)
     made = Forecaster(fitted, background, features)
-    events = made.events(cat, np.array([sequence]))
-    unit = cat.meta["units"]["time"]
-    with torch.no_grad():
-        row = len(own) // 2
-        if background.lattice is None:
-            low, high = np.array(cat.meta["bbox"])
-            x, y = (np.linspace(low[a], high[a], CELLS) for a in (0, 1))
-        else:
-            x, y = background.lattice
-        grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(1, -1, 2)
-        log_density = made.density(cat, events, np.array([row]), grid)[0].reshape(len(y), len(x))
-        place = cat.meta["units"]["place"]
-        yield (
-            "density",
-            panels.density_map(whole, (x, y), log_density, cat.xy[own[:row]], cat.xy[own[row]], place, "ETAS"),
-        )
-        if cat.meta["lattice"]["time"]:
-            return
-        found = etas_fit.trace(fitted, events)
-        t = cat.t[own]
-        times = np.sort(np.concatenate([np.linspace(0, cat.window[sequence], 400), t + 1e-6 * cat.window[sequence]]))
-        values = [_rate(fitted.time, t, cat.labels[own], float(at)) for at in times]
-        expected = np.cumsum(found["compensator"]) + 1  # the first event is given
-        yield "rate", panels.rate(whole, times, np.array(values), t, expected, unit)
+    axes = background.lattice
+    if axes is None:
+        low, high = np.array(cat.meta["bbox"])
+        axes = tuple(np.linspace(low[a], high[a], cells) for a in (0, 1))
+    return Shown(fitted, made, made.events(cat, np.array([sequence])), rows, sequence, axes)
+
+
+def _fitted(whole: Board, cat: Catalogue, folder: Path) -> Iterator[tuple[str, Figure]]:
+    """What the fitted ETAS says of one test window: the predicted place of an event, and the rate."""
+    from . import etas_fit
+
+    one = shown_window(cat, folder)
+    row, place = len(one.rows) // 2, cat.meta["units"]["place"]
+    past, truth = cat.xy[one.rows[:row]], cat.xy[one.rows[row]]
+    yield "density", panels.density_map(whole, one.axes, one.density(cat, row), past, truth, place, "ETAS")
+    if cat.meta["lattice"]["time"]:
+        return
+    found = etas_fit.trace(one.fitted, one.events)
+    t, window = cat.t[one.rows], cat.window[one.sequence]
+    times = np.sort(np.concatenate([np.linspace(0, window, 400), t + 1e-6 * window]))
+    values = [_rate(one.fitted.time, t, cat.labels[one.rows], float(at)) for at in times]
+    expected = np.cumsum(found["compensator"]) + 1  # the first event is given
+    yield "rate", panels.rate(whole, times, np.array(values), t, expected, cat.meta["units"]["time"])
+
+
+def page(name: str, block: Mapping[str, Any], cat: Catalogue, folder: Path, path: Path, words: Words) -> Path:
+    """Slider page of the density that the fitted ETAS predicts through one window."""
+    whole, one = board(name, block, words), shown_window(cat, folder, SLIDER_CELLS)
+    used = one.rows[: SLIDER_FRAMES + 1]
+    densities = [one.density(cat, number) for number in range(1, len(used))]
+    units = cat.meta["units"]
+    degrees = units["place"] == "deg"
+    x, y = ("longitude [°]", "latitude [°]") if degrees else (f"x [{units['place']}]", f"y [{units['place']}]")
+    names = cat.meta["mark_names"] or [str(k) for k in range(cat.marks)]
+    marks = [names[k] for k in cat.mark[used]] if cat.marked else []
+    title = f"{words('Predicted density through one window')} · ETAS · {whole.title}"
+    known = {**units, "x": x, "y": y}
+    return slider.write(
+        path, title, whole.subtitle, one.axes, densities, cat.t[used], cat.xy[used], marks, known, words
+    )
+
+
+def _scores(whole: Board, block: Mapping[str, Any], cat: Catalogue, folder: Path) -> Iterator[tuple[str, Figure]]:
+    """Score fields of the arms that learn one, from the weights beside their samples."""
+    fields = []
+    for arm in score_field.ARMS:
+        own = folder / arm
+        if arm in block["arms"] and (own / "weights.safetensors").exists() and (own / "samples.zarr").exists():
+            fields.append(score_field.field(arm, block["arms"][arm]["settings"], cat, own))
+    if fields:
+        yield "score", panels.score_field(whole, fields, cat.meta["units"]["place"])
 
 
 def _rate(etas: Any, t: np.ndarray, mark: np.ndarray, at: float) -> float:
@@ -134,10 +181,10 @@ def _rate(etas: Any, t: np.ndarray, mark: np.ndarray, at: float) -> float:
 
     past = t < at
     now = torch.tensor(at, dtype=torch.float32)
-    total = float(etas.background_rate(now))
+    total = float(etas.background_rate(now).detach())
     if past.any():
         parent = torch.as_tensor(t[past], dtype=torch.float32)
-        total += float(etas.trigger(now.expand(len(parent)), parent, torch.as_tensor(mark[past])).sum())
+        total += float(etas.trigger(now.expand(len(parent)), parent, torch.as_tensor(mark[past])).sum().detach())
     return total
 
 
@@ -166,6 +213,9 @@ def plot(job: Job, settings: Any, log: Any) -> Result:
             path = by_scenario[name]
             for what, figure in draw(name, block, load(path), path.parent, words):
                 pictures.append(save(figure, folder / f"{name}_{what}.png"))
+            cat = load(path)
+            if (path.parent / "etas.json").exists() and cat.meta.get("places", True):
+                page(name, block, cat, path.parent, folder / f"{name}_slider.html", words)
         sheet = contact_sheet(pictures[:36], words("All figures"), ", ".join(table["scenarios"]))
         save(sheet, folder / "contact_sheet.png", SHEET_DPI)
     return Result({"pictures": float(len(pictures) + 1)}, figures=("figures",))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.figures import BLUE, GREY, INK, VERMILION
+from .slider import NOTE
 
 METRICS = {
     "log_likelihood": "Log-likelihood, joint [nats/event]",
@@ -86,6 +87,13 @@ ZH = {
     "observed": "观测",
     "past events": "过去事件",
     "next event": "下一事件",
+    "Score field": "得分场",
+    "score": "得分",
+    "samples": "样本",
+    "Play": "播放",
+    "Stop": "停止",
+    "Predicted density through one window": "一个窗口内的预测密度",
+    NOTE: "颜色：密度的 log10，五个数量级。线内含地图上 50、80、95 % 的概率。",
     "quantile of the observed number": "观测数的分位数",
     "share of windows": "窗口比例",
     "Mean ± standard deviation over seeds; bold: best of the column.": "各种子均值 ± 标准差；粗体为该列最优。",

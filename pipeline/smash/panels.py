@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.charts import Board, plain_log
-from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, VERMILION
+from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, SKY, VERMILION, Words
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .score_field import Field
 
 FACTORS = (
     ("log_likelihood", "joint"),
@@ -153,6 +156,24 @@ def density_map(
         f"{method}, given the time of the next event. Contours hold 50, 80 and 95 % of the probability.",
     )
     axes = figure.subplots()
+    draw_density(axes, axes_xy, log_density, past, truth, unit, unit == "deg", board.words)
+    return figure
+
+
+def draw_density(
+    axes: Axes,
+    axes_xy: tuple[np.ndarray, np.ndarray],
+    log_density: np.ndarray,
+    past: np.ndarray,
+    truth: np.ndarray | None,
+    unit: str,
+    degrees: bool,
+    words: Words,
+) -> None:
+    """A density [Y, X] (natural logs, per ``unit`` squared) with its highest-density contours and past events.
+
+    ``axes_xy`` are [X] and [Y], or [Y, X] each; ``degrees``: they are longitude and latitude, whatever the unit.
+    """
     x, y = axes_xy
     base = np.log10(np.e) * log_density
     picture = axes.pcolormesh(x, y, base, cmap=SEQUENTIAL, vmin=base.max() - 5, rasterized=True)
@@ -161,15 +182,15 @@ def density_map(
     total = np.cumsum(order) / order.sum()
     cuts = [np.log10(order[np.searchsorted(total, level)]) + base.max() for level in LEVELS]
     axes.contour(x, y, base, levels=sorted(set(cuts)), colors="white", linewidths=0.9, linestyles="solid")
-    axes.plot(*past.T, "o", markersize=3, markerfacecolor="none", color="white", label=board.words("past events"))
-    axes.plot(*truth, "*", markersize=15, color=VERMILION, markeredgecolor="white", label=board.words("next event"))
-    figure.colorbar(picture, ax=axes, label=f"log10 {board.words('density')} [1/{unit}²]")
-    names = ("longitude [°]", "latitude [°]") if unit == "deg" else (f"x [{unit}]", f"y [{unit}]")
+    axes.plot(*past.T, "o", markersize=3, markerfacecolor="none", color="white", label=words("past events"))
+    if truth is not None:
+        axes.plot(*truth, "*", markersize=15, color=VERMILION, markeredgecolor="white", label=words("next event"))
+    axes.figure.colorbar(picture, ax=axes, label=f"log10 {words('density')} [1/{unit}²]")
+    names = ("longitude [°]", "latitude [°]") if degrees else (f"x [{unit}]", f"y [{unit}]")
     axes.set(xlabel=names[0], ylabel=names[1])
     legend = axes.legend(loc="upper left", facecolor=GREY, framealpha=0.8, frameon=True)
     for text in legend.get_texts():
         text.set_color("white")
-    return figure
 
 
 def rate(board: Board, grid: np.ndarray, values: np.ndarray, t: np.ndarray, expected: np.ndarray, unit: str) -> Figure:
@@ -216,4 +237,37 @@ def numbers(board: Board, tests: Mapping[str, Any]) -> Figure:
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=board.words("share of windows"))
     axes.set_xlabel(board.words("quantile of the observed number"))
     axes.legend(title=f"{board.words('observed')} / {board.words('expected')}")
+    return figure
+
+
+def score_field(board: Board, fields: Sequence[Field], unit: str) -> Figure:
+    """Learned scores of the next place: arrows of equal length, their strength as colour, and what was drawn."""
+    figure = board.figure(
+        4.4,
+        "Score field",
+        "Gradient of the log density of the noisy place at one test event, given its past and its time. "
+        "Cross: the noise, one standard deviation each way. Dots: the arm's samples.",
+    )
+    names = ("longitude [°]", "latitude [°]") if unit == "deg" else (f"x [{unit}]", f"y [{unit}]")
+    for axes, one in zip(figure.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
+        size = np.hypot(one.score[..., 0], one.score[..., 1])
+        way = one.score / np.maximum(size, 1e-12)[..., None]
+        arrows = axes.quiver(
+            *np.meshgrid(one.x, one.y), way[..., 0], way[..., 1], np.log10(np.maximum(size, 1e-9)), cmap=SEQUENTIAL,
+            pivot="mid", scale=30, width=0.004,
+        )  # fmt: skip
+        inside = (one.drawn >= [one.x[0], one.y[0]]).all(1) & (one.drawn <= [one.x[-1], one.y[-1]]).all(1)
+        axes.plot(*one.drawn[inside].T, ".", color=SKY, markersize=4, label=board.words("samples"))
+        axes.plot(*one.past.T, "o", color=INK, markersize=4, markerfacecolor="none", label=board.words("past events"))
+        star = dict(markersize=14, color=VERMILION, markeredgecolor="white")
+        axes.plot(*one.truth, "*", label=board.words("next event"), **star)
+        corner = one.x[0] + 0.12 * np.ptp(one.x), one.y[0] + 0.12 * np.ptp(one.y)
+        axes.errorbar(*corner, *one.sigma[::-1], color=INK, linewidth=1.2, capsize=2)
+        axes.set_title(one.arm)
+        axes.set(xlabel=names[0], ylabel=names[1])
+        margin = 0.03 * np.array([np.ptp(one.x), np.ptp(one.y)])
+        axes.set_xlim(one.x[0] - margin[0], one.x[-1] + margin[0])
+        axes.set_ylim(one.y[0] - margin[1], one.y[-1] + margin[1])
+        figure.colorbar(arrows, ax=axes, label=f"log10 |{board.words('score')}| [1/{unit}]")
+        axes.legend(loc="upper left", frameon=True, framealpha=0.85)
     return figure

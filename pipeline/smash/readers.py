@@ -155,15 +155,16 @@ def _column(frame: Any, name: str, path: Path, what: str) -> Any:
 
 
 def table(path: Path, options: dict[str, Any]) -> Raw:
-    """A CSV or Parquet table of events, sorted by time; t in ``options["unit"]`` since 1970 (or as numbers stand).
+    """A CSV or Parquet table of events, sorted by time; t in ``options["unit"]`` since 1970, or numbers as they are.
 
     Options: ``time``, ``x``, ``y``, ``mark`` or ``magnitude`` (names of columns), ``time_zone`` (of times without
-    one; UTC by default), ``unit`` (s, min, h, day).
+    one; UTC by default), ``unit`` (s, min, h, day), ``ordered`` (lines that go back in time are refused).
 
     Raises
     ------
     DataError
-        A missing column, a time or number that can't be read, times with different zones mixed with times without.
+        No such file, a missing column, a time or number that can't be read, times with different zones mixed with
+        times without, lines out of order where they must be in order.
     """
     import pandas as pd
 
@@ -186,6 +187,13 @@ def table(path: Path, options: dict[str, Any]) -> Raw:
             )
         numbers[key] = column.to_numpy(float)
     t = _times(time, path, options.get("time_zone", "UTC"), SECONDS[options.get("unit", "day")])
+    back = np.flatnonzero(np.diff(t) < 0)
+    if options.get("ordered") and len(back):
+        line = int(back[0]) + 3  # the first line holds the names
+        raise DataError(
+            f"{path}: line {line}: its time {time.iloc[line - 2]} is before that of the line above "
+            f"({time.iloc[line - 3]}); {len(back):,} lines go back in time. Sort the file, or allow sorting (--sort)."
+        )
     order = np.argsort(t, kind="stable")
     xy = np.column_stack([numbers["x"], numbers["y"]])[order]
     mark, magnitude = (numbers[key][order] if key in numbers else None for key in ("mark", "magnitude"))

@@ -17,7 +17,7 @@ def reader(catalogue):
     return exact_base.reader_of(catalogue)
 
 
-def bases(catalogue, reader):
+def bases(catalogue, reader, narrowest=0.0):
     torch.manual_seed(1)
     found = []
     for _ in range(2):
@@ -27,6 +27,7 @@ def bases(catalogue, reader):
             scale=tuple(float(s) for s in reader.background.scale),
             window=float(catalogue.window[0]),
             lattice=exact_base.lattice_of(reader.background),
+            narrowest=narrowest,
         )
         with torch.no_grad():
             for parameter in etas.parameters():
@@ -60,6 +61,59 @@ def test_it_starts_exactly_at_the_fitted_etas(catalogue, reader):
         assert float(place.gather(1, label)[scored].sum()) == pytest.approx(
             float(etas_fit.log_likelihood(model.place, windows.events, one, ("place",))), rel=1e-5, abs=1e-3
         )
+
+
+def test_it_starts_at_etas_also_where_the_floor_of_the_places_binds(catalogue, reader):
+    """Scales far below the floor and a decay above its bound: both are the base's own, event by event."""
+    floor = 0.05
+    found = bases(catalogue, reader, floor)
+    with torch.no_grad():
+        for etas in found:
+            etas.log_d -= 5.0
+            etas.log_q += 2.0
+    model = Corrected(*found, reader.sizes, Exact(tilt=True)).eval()
+    windows = reader.windows(catalogue.sequences("val"))
+    events = windows.events
+    with torch.no_grad():
+        assert float(found[1].scales().min()) < 1.01 * floor and float(found[1].decays().max()) == 1.0
+        _, place, _ = model.log_likelihood(windows)
+        rate, share = etas_fit.rates(found[1], events)
+        expected = etas_fit.places(found[1], events, rate, share)
+        scored = windows.scored
+        torch.testing.assert_close(place[scored], expected[scored], rtol=1e-6, atol=1e-6)
+        # the network cannot undo the floor: the density at a distance of zero stays below that of the narrowest law
+        zero, mark = torch.zeros(2), torch.tensor([0, 1])
+        narrow = model.log_space(zero, mark, torch.full((2, 3), -4.0))
+        bound = np.log(found[1].decays().numpy() / np.pi / floor**2) + float(found[1].log_jacobian)
+        assert (narrow.numpy() <= bound + 1e-5).all()
+
+
+def test_what_is_read_of_an_event_does_not_depend_on_later_windows(catalogue, reader):
+    moved = reader.features.copy()
+    late = catalogue.split[catalogue.sequence] > 0
+    moved[late] += 3.0
+    other = exact_base.Reader(catalogue, reader.background, moved, exact_base.MAX_LAG)
+    np.testing.assert_array_equal(other.node[~late], reader.node[~late])
+
+
+def test_drawn_places_keep_to_the_floor_and_the_bounded_decay(catalogue, reader):
+    """Half of the children of a law with q - 1 = 1 lie beyond d: the median distance of draws is the floor."""
+    floor = 0.5
+    found = bases(catalogue, reader, floor)
+    with torch.no_grad():
+        for etas in found:
+            etas.log_d -= 8.0
+            etas.log_q += 5.0
+            etas.log_mu -= 30.0
+            etas.log_mu_falling -= 30.0
+    model = Corrected(*found, reader.sizes, Exact(tilt=True)).eval()
+    windows = reader.windows(catalogue.sequences("val")[:1])
+    with torch.no_grad():
+        law = model.place_law(windows, model.states(windows))
+        drawn = exact_forecast.draw_places(model, reader, windows, law, 4000, np.random.default_rng(0))
+    centre = catalogue.xy[windows.events.row[0]]  # the only parent of the window's second event
+    away = np.hypot(*((drawn[1] - centre) * reader.background.scale).T)
+    assert np.median(away) == pytest.approx(floor, rel=0.06)
 
 
 @pytest.mark.parametrize("tie", [None, -1.0])

@@ -117,7 +117,7 @@ def test_the_stage_writes_pictures_and_a_contact_sheet(table, tmp_path):
 
     figures.plot(job, Settings, Progress())
     names = {p.name for p in (tmp_path / "figures").iterdir()}
-    assert {"contact_sheet.png", "earthquake_calibration.png", "earthquake_density.png"} <= names and len(names) == 10
+    assert {"contact_sheet.png", "earthquake_calibration.png", "earthquake_slider.html"} <= names and len(names) == 11
     path.write_text(json.dumps({**found, "system": "spin"}))
     with pytest.raises(DataError, match="no results table of SMASH"):
         figures.plot(job, Settings, Progress())
