@@ -63,12 +63,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     one.add_argument("--graph", metavar="FILE", type=Path, help="edges, places, lanes or adjacency")
     one.add_argument("--model", metavar="FILE", type=Path, help="model to use, or to train and keep (.safetensors)")
     one.add_argument("--method", choices=("residual", "spin"), default="residual", help="default: residual")
-    one.add_argument(
-        "--base",
-        choices=("linear", "kriging", "boosting"),
-        default="kriging",
-        help="what residual corrects (default: kriging)",
-    )
+    bases = ("linear", "kriging", "boosting")
+    one.add_argument("--base", choices=bases, help="what residual corrects (default: boosting; kriging with --model)")
     one.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of training (default: 60)")
     one.add_argument("--level", type=float, default=0.9, help="of the intervals (default: 0.9)")
     one.add_argument(

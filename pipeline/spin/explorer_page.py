@@ -38,9 +38,13 @@ display:none;z-index:9}
 <label>sensor <select id="node"></select></label>
 </div>
 <main>
+<div style="display:grid;gap:12px">
 <section><h2>Sensors, and the edges that add most at this step</h2>
 <canvas id="map" tabindex="0"></canvas>
 <small id="legend"></small></section>
+<section><h2 id="t3"></h2><canvas id="strip"></canvas>
+<small><span style="color:var(--blue)">●</span> visible to the network &nbsp;
+<span style="color:var(--red)">○</span> hidden or missing: what the network says</small></section></div>
 <div style="display:grid;gap:12px;align-content:start">
 <section><h2 id="who"></h2><div id="shares"></div>
 <small>Share of each source in what the sensor is told at this step in this layer, by ‖w Σ alpha · message‖; alpha alone
@@ -48,9 +52,6 @@ can't say it, because what neighbours tell is summed. Click a source for its map
 <section class="maps"><div><h2 id="t1"></h2><canvas id="m1"></canvas></div><div><h2 id="t2"></h2><canvas id="m2"></canvas>
 </div><small style="grid-column:1/3">Rows: step that is imputed; columns: step that is looked at (darker: less). The
 line marks the step chosen above; dark columns could not be seen.</small></section>
-<section><h2 id="t3"></h2><canvas id="strip"></canvas>
-<small><span style="color:var(--blue)">●</span> visible to the network &nbsp;
-<span style="color:var(--red)">○</span> hidden or missing: what the network says</small></section>
 </div></main><div id="tip"></div>
 <script id="data" type="application/octet-stream">{{DATA}}</script>
 <script>

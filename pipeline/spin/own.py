@@ -39,7 +39,8 @@ class Request:
     Attributes
     ----------
     path, graph, out: files. model: kept there, and used from there if it stands.
-    method: ``residual`` (corrects ``base``) or ``spin`` (the published network). base: linear, kriging or boosting.
+    method: ``residual`` (corrects ``base``) or ``spin`` (the published network). base: linear,
+    kriging or boosting (None: boosting, or kriging where the model is kept).
     seconds: CPU seconds of training. level: of the intervals. hide: pattern of the held-out cells, or ``auto``.
     """
 
@@ -48,7 +49,7 @@ class Request:
     graph: Path | None = None
     model: Path | None = None
     method: str = "residual"
-    base: str = "kriging"
+    base: str | None = None
     seconds: float = 60.0
     level: float = 0.9
     hide: str = "auto"
@@ -253,6 +254,8 @@ def run(request: Request, say: Callable[[str], None] = lambda text: None) -> Out
     from . import own_files, own_model
 
     check(request)
+    if request.base is None:
+        request = replace(request, base="kriging" if request.model else "boosting")
     cube, notes = read(request)
     missing = np.flatnonzero(np.isnan(cube.value))
     if len(missing) == 0:
