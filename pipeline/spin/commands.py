@@ -120,6 +120,9 @@ def report(outcome: Outcome, args: argparse.Namespace) -> None:
     how = "trained now" if outcome.trained else f"{args.model}, used as it is"
     print(f"{len(outcome.filled):,} of {cube.value.size:,} cells were missing and are filled (model: {how})")
     best = {name: min(v[name] for v in fitted.scores.values()) for name in fitted.cube.channels}
+    if fitted.weight is not None:
+        shares = ", ".join(f"{w:.0%} for {name}" for name, w in zip(best, fitted.weight, strict=True))
+        print(f"The model averages its network ({shares}) with boosting; other held-out cells chose the weight")
     table = [
         (method, *(number(v[name]) + (" *" if v[name] == best[name] else "") for name in best))
         for method, v in fitted.scores.items()

@@ -196,10 +196,10 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
     """Fit the arm to a cube with held-out cells, within the CPU budget."""
     import time
 
-    from . import published
+    from . import boosting, published
     from .boosted import OutOfFold
     from .learning import Keeper, learn
-    from .own_model import Fitted, calibrate
+    from .own_model import Fitted, calibrate, weigh
     from .residual import Residual
     from .run_baselines import impute as impute_baselines
     from .windows import Windows
@@ -227,6 +227,9 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
         fit = settings.fit.model_copy(update={"seconds": left, "checkpoint": 1e9})
         state = learn(model, loss, validate, fit, request.seed, keeper, _Log(say)).state
     fitted = Fitted(cube, settings, state, level=request.level, boost=boost)
+    if request.method == "residual" and not request.model:  # trees can't be kept in the model's file
+        fitted.booster = boosting.fit(cube, settings.boosting, request.seed)
+        weigh(fitted)
     calibrate(fitted)
     say("baselines on the same held-out cells")
     named = replace(cube, hidden=cube.hidden[:1], masks=cube.masks[:1])

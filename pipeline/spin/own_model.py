@@ -18,6 +18,7 @@ import torch
 from ..core.errors import DataError, PipelineError
 from . import published
 from .boosted import OutOfFold
+from .boosting import Booster
 from .cells import Scene
 from .cube import TEST, VAL, Cube
 from .gaps import Gaps, series
@@ -27,6 +28,7 @@ from .settings import Settings
 from .windows import Windows
 
 FORMAT = "spin-own-1"
+GRID = np.linspace(0, 1, 21)  # weights that are tried
 NOWHERE = 10_000  # length of a gap that has no visible cell on one side
 ARRAYS = ("value", "hidden", "on_line", "segment", "split", "edge_index", "edge_weight", "edge_type", "place")
 FACTS = ("nodes", "channels", "units", "masks", "edge_types", "step_seconds", "info", "attrs")
@@ -41,6 +43,7 @@ class Fitted:
     cube: the data it was fitted to. settings: of the arm. weights: of the network, by name.
     intervals: quantiles of its errors on held-out validation cells. scores: method -> channel -> error on held-out
     test cells. level: of the intervals. coverage: share of the held-out test cells inside.
+    boost: base of the network. booster, weight [C]: what is averaged with it, and the network's weight in that.
     """
 
     cube: Cube
@@ -51,9 +54,23 @@ class Fitted:
     level: float = 0.9
     coverage: float | None = None
     boost: OutOfFold | None = None
+    booster: Booster | None = None
+    weight: np.ndarray | None = None
 
     def values(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell], physical units, of flat indices into [T, N, C] of a cube that begins with this one."""
+        value = self.network(cube, mask, cells)
+        if self.booster is None or self.weight is None or len(cells) == 0:
+            return value
+        share = self.weight[cells % cube.shape[2]]
+        return (share * value + (1 - share) * self.boosted(cube, mask, cells)).astype(np.float32)
+
+    def boosted(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """What boosting alone says [cell]."""
+        return self.booster.predict(cube.inputs(mask), cube.visible(mask), cells)
+
+    def network(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """What the network alone says [cell]."""
         if len(cells) == 0:
             return np.empty(0, np.float32)
         if self.settings.network.kind != "residual":
@@ -86,6 +103,18 @@ def flat_targets(cube: Cube, split: int) -> np.ndarray:
     """[n] flat indices of the held-out cells of a split."""
     found = cube.targets(0, split)
     return (found.time * cube.shape[1] + found.node) * cube.shape[2] + found.channel
+
+
+def weigh(fitted: Fitted) -> None:
+    """The network's weight beside boosting: by channel, the one with the least error on held-out validation cells."""
+    cube, cells = fitted.cube, flat_targets(fitted.cube, VAL)
+    truth, channel = cube.value.ravel()[cells], cells % cube.shape[2]
+    network, boosted = fitted.network(cube, 0, cells), fitted.boosted(cube, 0, cells)
+    fitted.weight = np.ones(cube.shape[2])
+    for c in range(cube.shape[2]):
+        a, b, t = (values[channel == c] for values in (network, boosted, truth))
+        if len(t):
+            fitted.weight[c] = GRID[int(np.argmin([np.abs(w * a + (1 - w) * b - t).mean() for w in GRID]))]
 
 
 def calibrate(fitted: Fitted) -> None:

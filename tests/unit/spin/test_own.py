@@ -104,6 +104,20 @@ def test_held_out_cells_are_known_and_outside_the_training_rows(filled):
     assert np.bincount(whole.split).argmax() == 0 and set(np.unique(whole.split)) == {0, 1, 2}
 
 
+def test_without_a_model_file_the_network_is_averaged_with_boosting(tmp_path):
+    frame, _ = table(values(300))
+    frame.to_csv(tmp_path / "my.csv", index=False)
+    outcome = run(Request(tmp_path / "my.csv", tmp_path / "out.csv", base="linear", seconds=1.0))
+    fitted, cells = outcome.fitted, outcome.filled
+    (share,) = fitted.weight
+    both = share * fitted.network(fitted.cube, 1, cells) + (1 - share) * fitted.boosted(fitted.cube, 1, cells)
+    np.testing.assert_allclose(outcome.value, both, rtol=1e-5)
+    held = own_model.flat_targets(fitted.cube, 1)
+    truth = fitted.cube.value.ravel()[held]
+    errors = [np.abs(guess(fitted.cube, 0, held) - truth).mean() for guess in (fitted.network, fitted.boosted)]
+    assert np.abs(fitted.values(fitted.cube, 0, held) - truth).mean() <= min(errors) + 1e-6
+
+
 def test_two_channels_by_the_published_network(tmp_path):
     frame, _ = table(values(300))
     long = frame.melt("time", var_name="node", value_name="speed").sort_values(["time", "node"])
