@@ -203,7 +203,7 @@ def overview(store: Store) -> Figure:
         axes.set_title(NAMES[kind])
         axes.set_xlabel("lag [steps]")
     panels[0].set_ylabel("alpha")
-    panels[1].legend(fontsize=7, loc="lower center")
+    panels[1].legend(fontsize=7, loc="best")
     width = 0.38
     for kind in (1, 0):
         pairs = store.kind == kind
