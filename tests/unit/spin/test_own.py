@@ -143,7 +143,7 @@ def test_two_channels_by_the_published_network(tmp_path):
         (lambda f: pd.concat([f[:3], f[2:]]), "is given twice"),
         (lambda f: f.fillna(1.0), "no missing cell"),
         (lambda f: f[:30], "30 rows; at least 40"),
-        (lambda f: f.rename(columns={"a": "z"}), "a"),
+        (lambda f: f.rename(columns={"a": "z"}), "edges.csv names 1 node that the data don.t have: a"),
     ],
 )
 def test_bad_data_is_one_error_and_nothing_is_written(tmp_path, change, message):
