@@ -8,6 +8,7 @@ from typing import Any
 from ..core.figures import number
 from ..core.stages import Job, Result
 from ..core.store import read_json
+from .attention_report import attention_section
 
 COLUMNS = ("mae", "mae_no_line", "mse", "mre", "crps", "coverage90")
 
@@ -98,13 +99,16 @@ def seed_tables(found: dict[str, Any]) -> list[str]:
 
 
 def analyse(job: Job, settings: Any, log: Any) -> Result:
-    """Stage ``analyse``. Inputs: ``table`` and ``parameters``; output: ``report``, Markdown."""
+    """Stage ``analyse``. Inputs: ``table``, ``parameters``, ``attention`` (may be left out); output: ``report``."""
     table = read_json(job.inputs["table"])
     lines = ["# SPIN: what was measured", ""]
     for name, block in table["scenarios"].items():
         lines += scenario(name, block)
     for name, reason in table.get("unavailable", {}).items():
         lines += [f"## {name}", "", f"Not run: {reason}", ""]
+    attention = job.inputs.get("attention") or []
+    for path in [attention] if isinstance(attention, str | Path) else attention:
+        lines += attention_section(read_json(path))
     lines += seed_tables(read_json(job.inputs["parameters"]))
     Path(job.outputs["report"]).write_text("\n".join(lines))
     return Result({"scenarios": float(len(table["scenarios"]))}, tables=("report",))

@@ -170,6 +170,7 @@ STAGES = {
     "baselines": Stage("pipeline.spin.run_baselines:run", Baselines),
     "train": Stage("pipeline.spin.train:train", Train, torch=True),
     "evaluate": Stage("pipeline.spin.evaluate:evaluate", Evaluate, torch=True),
+    "attention": Stage("pipeline.spin.attention_stage:attend", Train, torch=True),
     "compare": Stage("pipeline.spin.compare:compare", Model),
     "parameters": Stage("pipeline.spin.parameters:table", Model, torch=True),
     "plot": Stage("pipeline.spin.figures:plot", Plot),

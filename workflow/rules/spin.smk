@@ -195,3 +195,28 @@ rule spin_analyse:
         settings={"language": plan.config.language},
     script:
         "../scripts/run_stage.py"
+
+
+rule spin_attention:
+    input:
+        data="{root}/spin/{dataset}/{scenario}/data.zarr",
+        weights="{root}/spin/{dataset}/{scenario}/{arm}/weights.safetensors",
+        code=code("spin", "attention"),
+    output:
+        store=directory("{root}/spin/{dataset}/{scenario}/{arm}/attention.zarr"),
+        report="{root}/spin/{dataset}/{scenario}/{arm}/attention.json",
+        page="{root}/spin/{dataset}/{scenario}/{arm}/attention.html",
+        figures=directory("{root}/spin/{dataset}/{scenario}/{arm}/attention"),
+        run="{root}/spin/{dataset}/{scenario}/{arm}/attention.run.json",
+    log:
+        "{root}/spin/{dataset}/{scenario}/{arm}/attention.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        settings=settings("spin", "attention"),
+        seeds=scenario("spin", "seeds"),
+    script:
+        "../scripts/run_stage.py"

@@ -1,0 +1,241 @@
+"""A model fitted to a user's data, kept in one safetensors file and put before new rows without training.
+
+The file holds the network's weights, the values that it was trained on (scales, neighbours and covariances are
+computed from them anew, to the bit), the held-out cells, the graph, and the table of the intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.errors import DataError, PipelineError
+from . import published
+from .boosted import OutOfFold
+from .boosting import Booster
+from .cells import Scene
+from .cube import TEST, VAL, Cube
+from .gaps import Gaps, series
+from .intervals import Intervals
+from .residual import Residual
+from .settings import Settings
+from .windows import Windows
+
+FORMAT = "spin-own-1"
+GRID = np.linspace(0, 1, 21)  # weights that are tried
+NOWHERE = 10_000  # length of a gap that has no visible cell on one side
+ARRAYS = ("value", "hidden", "on_line", "segment", "split", "edge_index", "edge_weight", "edge_type", "place")
+FACTS = ("nodes", "channels", "units", "masks", "edge_types", "step_seconds", "info", "attrs")
+
+
+@dataclass
+class Fitted:
+    """What was learnt from a cube.
+
+    Attributes
+    ----------
+    cube: the data it was fitted to. settings: of the arm. weights: of the network, by name.
+    intervals: quantiles of its errors on held-out validation cells. scores: method -> channel -> error on held-out
+    test cells. level: of the intervals. coverage: share of the held-out test cells inside.
+    boost: base of the network. booster, weight [C]: what is averaged with it, and the network's weight in that.
+    """
+
+    cube: Cube
+    settings: Settings
+    weights: dict[str, torch.Tensor]
+    intervals: Intervals | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    level: float = 0.9
+    coverage: float | None = None
+    boost: OutOfFold | None = None
+    booster: Booster | None = None
+    weight: np.ndarray | None = None
+
+    def values(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """Imputed values [cell], physical units, of flat indices into [T, N, C] of a cube that begins with this one."""
+        value = self.network(cube, mask, cells)
+        if self.booster is None or self.weight is None or len(cells) == 0:
+            return value
+        share = self.weight[cells % cube.shape[2]]
+        return (share * value + (1 - share) * self.boosted(cube, mask, cells)).astype(np.float32)
+
+    def boosted(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """What boosting alone says [cell]."""
+        return self.booster.predict(cube.inputs(mask), cube.visible(mask), cells)
+
+    def network(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """What the network alone says [cell]."""
+        if len(cells) == 0:
+            return np.empty(0, np.float32)
+        if self.settings.network.kind != "residual":
+            model = published.for_cube(self.settings.network, cube, "cpu")
+            model.load_state_dict(self.weights)
+            windows = Windows(cube, mask, self.settings.network, "cpu")
+            rows = np.zeros(len(cube.time), bool)
+            rows[cells // (cube.shape[1] * cube.shape[2])] = True
+            return published.impute(model.eval(), windows, rows, True).ravel()[cells]
+        arm, visible = Residual(cube, self.settings), cube.visible(mask)
+        found = arm.cells(visible, cells, 0, self.boost)
+        model = arm.build(found.x.shape[1], 0)
+        model.load_state_dict(self.weights)
+        space = arm.describer.space
+        scaled = arm.predict(model.eval(), found, Scene.of(space, cube.value, visible))[:, 0].numpy()
+        channel = cells % cube.shape[2]
+        return (scaled * space.sd[channel] + space.mean[channel]).astype(np.float32)
+
+
+def gap_lengths(cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+    """[cell] rows from the last visible cell before each cell to the next one after it."""
+    rows, nodes, channels = cube.shape
+    flat = (cells % (nodes * channels)) * rows + cells // (nodes * channels)
+    gaps = Gaps.find(series(cube.visible(mask)), cube.segment, flat, reach=1)
+    before, after = gaps.before[0], gaps.after[0]
+    return np.where((before >= 0) & (after >= 0), after - before, NOWHERE)
+
+
+def flat_targets(cube: Cube, split: int) -> np.ndarray:
+    """[n] flat indices of the held-out cells of a split."""
+    found = cube.targets(0, split)
+    return (found.time * cube.shape[1] + found.node) * cube.shape[2] + found.channel
+
+
+def weigh(fitted: Fitted) -> None:
+    """The network's weight beside boosting: by channel, the one with the least error on held-out validation cells."""
+    cube, cells = fitted.cube, flat_targets(fitted.cube, VAL)
+    truth, channel = cube.value.ravel()[cells], cells % cube.shape[2]
+    network, boosted = fitted.network(cube, 0, cells), fitted.boosted(cube, 0, cells)
+    fitted.weight = np.ones(cube.shape[2])
+    for c in range(cube.shape[2]):
+        a, b, t = (values[channel == c] for values in (network, boosted, truth))
+        if len(t):
+            fitted.weight[c] = GRID[int(np.argmin([np.abs(w * a + (1 - w) * b - t).mean() for w in GRID]))]
+
+
+def calibrate(fitted: Fitted) -> None:
+    """Interval table from the held-out validation cells; error and coverage from the held-out test cells."""
+    cube, tail = fitted.cube, (1 - fitted.level) / 2
+    channels, truth = cube.shape[2], cube.value.ravel()
+    known, asked = flat_targets(cube, VAL), flat_targets(cube, TEST)
+    guess = fitted.values(cube, 0, np.concatenate([known, asked]))
+    gap = gap_lengths(cube, 0, np.concatenate([known, asked]))
+    first = len(known)
+    fitted.intervals = Intervals.fit(
+        truth[known] - guess[:first], gap[:first], known % channels, channels, (tail, 1 - tail)
+    )
+    band = fitted.intervals.around(guess[first:], gap[first:], asked % channels)
+    fitted.coverage = float(np.mean((truth[asked] >= band[:, 0]) & (truth[asked] <= band[:, 1])))
+    error = np.abs(truth[asked] - guess[first:])
+    fitted.scores["this model"] = {
+        name: float(error[asked % channels == c].mean()) if (asked % channels == c).any() else float("nan")
+        for c, name in enumerate(cube.channels)
+    }
+
+
+def join(fitted: Fitted, new: Cube) -> Cube:
+    """The cube of the training followed by new rows, which are for nothing but being filled.
+
+    Raises
+    ------
+    DataError
+        New rows of other sensors, channels or another step.
+    """
+    old = fitted.cube
+    for what, known, given in (("sensor", old.nodes, new.nodes), ("channel", old.channels, new.channels)):
+        extra, lacking = sorted(set(given) - set(known)), sorted(set(known) - set(given))
+        if extra or lacking:
+            raise DataError(
+                f"the model was trained on other {what}s: "
+                + "; ".join(
+                    f"{text} {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+                    for text, names in (("it doesn't know", extra), ("the file lacks", lacking))
+                    if names
+                )
+                + f". Give the {len(known)} {what}s that it knows, or train a model of your own (another --model)"
+            )
+    if new.step_seconds != old.step_seconds:
+        raise DataError(
+            f"the model was trained on rows {old.step_seconds:g} s apart, the new ones are {new.step_seconds:g} s apart"
+        )
+    order = [new.nodes.index(name) for name in old.nodes]
+    which = [new.channels.index(name) for name in old.channels]
+    value = new.value[:, order][:, :, which]
+    follows = new.time[0] - old.time[-1] == np.timedelta64(int(old.step_seconds * 1e9), "ns")
+    segment = new.segment - new.segment[0] + old.segment[-1] + (0 if follows else 1)
+    shape = (len(old.hidden), *value.shape)
+    return replace(
+        old,
+        value=np.concatenate([old.value, value]),
+        hidden=np.concatenate([old.hidden, np.zeros(shape, bool)], axis=1),
+        on_line=np.concatenate([old.on_line, np.zeros(value.shape, bool)]),
+        time=np.concatenate([old.time, new.time]),
+        segment=np.concatenate([old.segment, segment]).astype(np.int32),
+        split=np.concatenate([old.split, np.full(len(value), TEST, np.int8)]),
+    )
+
+
+def save(path: Path, fitted: Fitted) -> None:
+    """Write the model; a file that stands is replaced at once or not at all."""
+    from safetensors.torch import save_file
+
+    cube = fitted.cube
+    tensors = {f"network.{name}": tensor.contiguous() for name, tensor in fitted.weights.items()}
+    for name in ARRAYS:
+        array = np.ascontiguousarray(getattr(cube, name))
+        tensors[f"data.{name}"] = torch.from_numpy(array.astype(np.uint8) if array.dtype == bool else array)
+    tensors["data.time"] = torch.from_numpy(cube.time.astype("datetime64[ns]").astype(np.int64))
+    tensors["intervals"] = torch.from_numpy(fitted.intervals.table)
+    about = {
+        "format": FORMAT,
+        "cube": {name: getattr(cube, name) for name in FACTS},
+        "settings": fitted.settings.model_dump(mode="json"),
+        "levels": fitted.intervals.levels,
+        "scores": fitted.scores,
+        "level": fitted.level,
+        "coverage": fitted.coverage,
+    }
+    part = path.with_name(f".part-{path.name}")
+    try:
+        save_file(tensors, part, metadata={"about": json.dumps(about)})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Fitted:
+    """Read what :func:`save` wrote.
+
+    Raises
+    ------
+    PipelineError
+        Another file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {}).get("about", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PipelineError(f"{path} can't be read as a model: {error}") from None
+    if about.get("format") != FORMAT:
+        raise PipelineError(f"{path} is no model of `spin impute`; name another file for --model")
+    arrays = {name: tensors[f"data.{name}"].numpy() for name in ARRAYS}
+    arrays |= {name: arrays[name].astype(bool) for name in ("hidden", "on_line")}
+    facts = {name: tuple(v) if isinstance(v, list) else v for name, v in about["cube"].items()}
+    cube = Cube(**arrays, time=tensors["data.time"].numpy().astype("datetime64[ns]"), **facts)
+    weights = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
+    return Fitted(
+        cube,
+        Settings.model_validate(about["settings"]),
+        weights,
+        Intervals(tensors["intervals"].numpy(), tuple(about["levels"])),
+        about["scores"],
+        about["level"],
+        about["coverage"],
+    )
