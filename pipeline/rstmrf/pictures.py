@@ -53,7 +53,7 @@ def slices(one: Board, world: World, truth: Truth, found: Mapping[str, Estimate]
         "Dense truth between 10 and 18 h local time, all hours, averaged in cells of 10 degrees and 38 km; then each "
         f"method minus truth. World {world.name}."
     )
-    across = min(3, 1 + len(found))
+    across = min(3 if len(found) < 6 else 4, 1 + len(found))
     rows = -(-(1 + len(found)) // across)
     figure = one.figure(2.1 * rows, "Slices", note)
     panels = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
@@ -70,12 +70,13 @@ def slices(one: Board, world: World, truth: Truth, found: Mapping[str, Estimate]
         error = binned(*at, (value.dense - truth.dense)[lit], LATITUDES, ALTITUDES_KM)
         mesh = axes.pcolormesh(LATITUDES, ALTITUDES_KM, error, cmap=figures.DIVERGING, vmin=-0.5, vmax=0.5)
         size = np.sqrt(np.mean((value.dense - truth.dense)[lit] ** 2))
-        axes.set_title(f"{name}: RMSE {figures.number(size)}")
+        axes.set_title(f"{name}\nRMSE {figures.number(size)}", fontsize=8)
         figure.colorbar(mesh, ax=axes, label="dex")
     for axes in flat[1 + len(found) :]:
         axes.remove()
-    for axes in panels[-1]:
+    for axes in flat[: 1 + len(found)][-across:]:  # the lowest of each column
         axes.set_xlabel(one.words("magnetic latitude [degrees]"))
+        axes.tick_params(labelbottom=True)
     for axes in panels[:, 0]:
         axes.set_ylabel(one.words("altitude [km]"))
     return figure
@@ -92,8 +93,8 @@ def peaks(one: Board, truth: Truth, found: Mapping[str, Estimate]) -> Figure:
             axes.plot(true, getattr(value, key), ".", ms=2.5, color=figures.BLUE, alpha=0.4)
             axes.plot([low, high], [low, high], color=figures.INK, lw=0.8)
             size = np.sqrt(np.nanmean((getattr(value, key) - true) ** 2))
-            axes.set_title(f"{name}: RMSE {figures.number(size)}", fontsize=8)
-            axes.set_xlabel(f"{one.words('true')} {label}")
+            axes.set_title(f"{name}\nRMSE {figures.number(size)}", fontsize=8)
+            axes.set_xlabel(f"{one.words('true')} {label}", fontsize=7.5 if len(found) > 4 else None)
         line[0].set_ylabel(f"{one.words('estimated')} {label}")
     return figure
 

@@ -62,7 +62,7 @@ def test_pictures_of_a_world(toy_world, toy_truth, tmp_path):
         "coverage": pictures.coverage(one, toy_world, toy_truth, found),
     }
     error = figures.number(np.sqrt(np.mean((found["iri"].hmf2 - toy_truth.hmf2) ** 2)))
-    assert f"iri: RMSE {error}" in figures.texts(drawn["peaks"])
+    assert f"iri\nRMSE {error}" in figures.texts(drawn["peaks"])
     assert {"used", "withheld", "kf"} <= set(figures.texts(drawn["coverage"]))
     with figures.style():
         for name, figure in drawn.items():
