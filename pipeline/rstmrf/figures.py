@@ -12,7 +12,7 @@ from ..core import charts, figures
 from ..core.charts import Board, Method
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import estimates
+from . import estimates, pictures
 from . import world as worlds
 from .grid import interpolate
 from .scoring import ALTITUDES_KM, LOCAL_TIMES_H
@@ -34,6 +34,8 @@ METRICS = {
 }
 HIGHER = frozenset({"skill", "skill_sampled", "skill_unsampled"})
 UNRANKED = frozenset({"coverage90"})
+NOTHING = 1e-6
+SHOWN = ("iri", "iri_tec", "kf", "seed", "corrected", "assimilate")  # in slices and scatters
 KINDS = {"arm": figures.BLUE, "baseline": figures.GREY}
 BARS = ("skill", "skill_sampled", "skill_unsampled", "rmse_hmf2_km")
 CHINESE = {
@@ -46,19 +48,28 @@ CHINESE = {
     "Skill by altitude and local time": "按高度与地方时的技巧评分",
     "spread [dex]": "离散度 [dex]",
     "Spread and error": "离散度与误差",
-    "Peak of the F2 layer": "F2 层峰值",
-    "true hmF2 [km]": "真实 hmF2 [km]",
-    "estimated hmF2 [km]": "估计 hmF2 [km]",
-}
+} | pictures.CHINESE
 
 
 def board(name: str, block: Mapping[str, Any], words: Any) -> Board:
     """One scenario, ready to be drawn."""
-    methods = [Method(key, kind, entry) for kind in KINDS for key, entry in block[f"{kind}s"].items()]
+    methods = [Method(key, kind, _rounded(entry)) for kind in KINDS for key, entry in block[f"{kind}s"].items()]
     info = block["dataset"]
     subtitle = f"{info.get('name', '')} · {', '.join(block['worlds'])} · values: {block['values_of']}"
     seeds = max((len(m.values(block["primary"]["metric"])) for m in methods), default=1)
     return Board(name, subtitle, methods, KINDS, METRICS, words, seeds, HIGHER, UNRANKED)
+
+
+def _rounded(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose metrics are zero where they are what single precision leaves of a zero (IRI's own skill)."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [clean(part) for part in value]
+        return 0.0 if isinstance(value, float) and abs(value) < NOTHING else value
+
+    metrics = {name: {key: clean(part) for key, part in found.items()} for name, found in entry["metrics"].items()}
+    return {**entry, "metrics": metrics}
 
 
 def by_local_time(one: Board) -> Figure | None:
@@ -132,21 +143,6 @@ def spread(one: Board) -> Figure | None:
     return figure
 
 
-def peaks(one: Board, truth: worlds.Truth, found: Mapping[str, estimates.Estimate]) -> Figure:
-    """Estimated against true peak heights of one world's columns."""
-    figure = one.figure(3.0, "Peak of the F2 layer", "One world, its first seed.")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    low, high = np.nanpercentile(truth.hmf2, [0, 100])
-    for axes, (name, value) in zip(panels, found.items(), strict=True):
-        axes.plot(truth.hmf2, value.hmf2, ".", ms=2.5, color=figures.BLUE, alpha=0.5)
-        axes.plot([low, high], [low, high], color=figures.GREY, lw=0.8)
-        axes.set_title(name)
-        axes.set_xlabel(one.words("true hmF2 [km]"))
-        axes.set_aspect("equal")
-    panels[0].set_ylabel(one.words("estimated hmF2 [km]"))
-    return figure
-
-
 def tec_map(one: Board, world: worlds.World) -> Figure:
     """TEC at one hour with the direction of its gradient, north up."""
     from .direction import tec_gradient
@@ -180,16 +176,27 @@ def drawn(name: str, block: Mapping[str, Any], folder: Path, words: Any) -> Iter
     world = worlds.load(folder / "worlds.zarr", first)
     if world.has_tec:
         yield "tec", tec_map(one, world)
+    memory = pictures.front(one)
+    if memory is not None:
+        yield "front", memory
     truth = worlds.load_truth(folder / "truth.zarr", first)
+    found = members(folder, block, first)
+    if found and truth.dense.size:
+        yield "slices", pictures.slices(one, world, truth, found)
+        yield "coverage", pictures.coverage(one, world, truth, found)
     if np.isfinite(truth.hmf2).any():
-        arms = [arm for arm in ("seed", "corrected", "assimilate") if arm in block["arms"]]
-        stores = [folder / "baselines.zarr", *(folder / arm / "estimates.zarr" for arm in arms)]
-        found = {}
-        for store in stores:
-            for value in estimates.read(store):
-                if value.world == first and value.method in ("iri", "kf", *arms):
-                    found.setdefault(value.method, value)
-        yield "peaks", peaks(one, truth, found)
+        yield "peaks", pictures.peaks(one, truth, found)
+
+
+def members(folder: Path, block: Mapping[str, Any], world: str) -> dict[str, estimates.Estimate]:
+    """First seed of the methods that are drawn, of one world."""
+    stores = [folder / "baselines.zarr", *(folder / arm / "estimates.zarr" for arm in block["arms"] if arm in SHOWN)]
+    found: dict[str, estimates.Estimate] = {}
+    for store in stores:
+        for value in estimates.read(store):
+            if value.world == world and value.method in SHOWN:
+                found.setdefault(value.method, value)
+    return {name: found[name] for name in SHOWN if name in found}
 
 
 def plot(job: Job, settings: Any, log: Any) -> Result:

@@ -28,7 +28,7 @@ LEVEL_KM = 10.0
 RANGE_KM = (120.0, 500.0)
 
 
-def _base(name: str, days: Sequence[date], iri_paths: Sequence[Path | str]) -> dict:
+def blank(name: str, days: Sequence[date], iri_paths: Sequence[Path | str]) -> dict:
     """Fields that any real world has: background, drivers and empty observations."""
     maps, lat, lon = iri_day.read(iri_paths, days)
     start = datetime.combine(days[0], time())
@@ -56,14 +56,14 @@ def _base(name: str, days: Sequence[date], iri_paths: Sequence[Path | str]) -> d
     }
 
 
-def _no_tec(hours: np.ndarray) -> dict:
+def no_tec(hours: np.ndarray) -> dict:
     """TEC maps that hold nothing, on a coarse grid."""
     lat, lon = np.arange(-90.0, 91, 30), np.arange(-180.0, 180, 30)
     empty = np.full((len(hours), len(lat), len(lon)), np.nan, np.float32)
     return {"tec": empty, "tec_sigma": empty.copy(), "tec_time_h": hours, "tec_lat": lat, "tec_lon": lon}
 
 
-def _sigma(tec: np.ndarray, rms: np.ndarray) -> np.ndarray:
+def map_errors(tec: np.ndarray, rms: np.ndarray) -> np.ndarray:
     """Stated errors, where a file has none 1.5 TECU plus 5 %."""
     return np.where(np.isfinite(rms), np.maximum(rms, 0.5), 1.5 + 0.05 * tec)
 
@@ -90,7 +90,7 @@ def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[
         Maps that aren't hourly.
     """
     maps = joined([read_ionex(path) for path in paths])
-    base = _base("gim", _covered(maps), iri_paths)
+    base = blank("gim", _covered(maps), iri_paths)
     since = (maps.time - np.datetime64(base["start"], "s")).astype(float) / 3600
     inside = (since >= 0) & (since <= base["param_time_h"][-1])
     since, tec, rms = since[inside], maps.tec[inside], maps.rms[inside]
@@ -108,7 +108,7 @@ def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[
     row, column, hour, truth = row[known], column[known], hour[known], truth[known]
     base |= {
         "tec": tec[given].astype(np.float32),
-        "tec_sigma": _sigma(tec, rms)[given].astype(np.float32),
+        "tec_sigma": map_errors(tec, rms)[given].astype(np.float32),
         "tec_time_h": since[given],
         "tec_lat": maps.lat,
         "tec_lon": maps.lon,
@@ -162,10 +162,10 @@ def profiles(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> li
     day = min(one.time.min() for one in found).astype("datetime64[s]").astype(datetime).date()
     worlds = []
     for index, letter in zip(range(len(found)), "abcdefghijklmnopqrstuvwxyz", strict=False):
-        base = _base(f"cosmic_{letter}", [day], iri_paths)
+        base = blank(f"cosmic_{letter}", [day], iri_paths)
         obs, values, number = as_points(found, base["start"])
         sigma = level_errors(obs.alt_km)
-        base |= _no_tec(base["param_time_h"])
+        base |= no_tec(base["param_time_h"])
         base |= {
             "obs": obs,
             "obs_log10_ne": values,

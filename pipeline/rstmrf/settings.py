@@ -163,6 +163,19 @@ class Prepare(Model):
     worlds: Worlds = Worlds()
 
 
+class Tec(Model):
+    """Thinning of TEC maps from files into one store."""
+
+    factor: int = Field(4, ge=1, le=30, description="1 degree: 4 -> 46 x 90; CODE's 71 x 72 nodes: 1 or 2")
+    method: Literal["conservative", "strided"] = Field(
+        "conservative", description="area means, or every factor-th node"
+    )
+
+
+class TecMaps(Model):
+    tec: Tec = Tec()
+
+
 class IriDay(Model):
     iri: Iri = Iri()
 
@@ -198,11 +211,13 @@ class Settings(Learn, ArmSettings):
     )
 
     iri: Iri = Iri()
+    tec: Tec = Tec()
     worlds: Worlds = Worlds()
 
 
 STAGES = {
     "iri": Stage("pipeline.rstmrf.iri_day:make", IriDay),
+    "tec": Stage("pipeline.rstmrf.tec_store:convert", TecMaps),
     "prepare": Stage("pipeline.rstmrf.prepare:prepare", Prepare),
     "baselines": Stage("pipeline.rstmrf.run_baselines:run", Nothing),
     "train": Stage("pipeline.rstmrf.train:train", Learn, torch=True),

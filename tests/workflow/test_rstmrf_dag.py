@@ -34,3 +34,8 @@ def test_the_full_table_makes_six_days_of_maps_once_and_the_named_arms(new_proje
         assert f"results/rstmrf/storms/osse/{arm}/estimates.zarr" in text
     for arm in ("default", "cpu_8gb", "gpu_4gb", "combined"):
         assert f"results/rstmrf/storms/tradeoffs/{arm}/models" in text
+
+
+def test_tec_files_become_one_store(new_project):
+    text = planned(new_project(), "results/rstmrf/code_gim/gim/tec.zarr")
+    assert re.search(r"rule rstmrf_tec:\n {4}input: \S*codg0080\.20i\.Z, \S*codg0090\.20i\.Z", text), text

@@ -48,6 +48,27 @@ rule rstmrf_prepare:
         "../scripts/run_stage.py"
 
 
+rule rstmrf_tec:
+    input:
+        raw=lambda wc: plan.raw_files("rstmrf", wc.root, wc.scenario, mode()),
+        code=code("rstmrf", "tec"),
+    output:
+        tec=directory("{root}/rstmrf/{dataset}/{scenario}/tec.zarr"),
+        run="{root}/rstmrf/{dataset}/{scenario}/tec.run.json",
+    log:
+        "{root}/rstmrf/{dataset}/{scenario}/tec.log",
+    conda:
+        "../../envs/cpu.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=settings("rstmrf", "tec"),
+        source=source("rstmrf"),
+    script:
+        "../scripts/run_stage.py"
+
+
 rule rstmrf_baselines:
     input:
         worlds="{root}/rstmrf/{dataset}/{scenario}/worlds.zarr",

@@ -125,7 +125,7 @@ def test_figures_have_labels_with_units(scenario, stores):
 
     with figures.style():
         found = dict(drawn("toy", scenario, stores, figures.translator("en")))
-    assert set(found) == {"metrics", "table", "local_time", "cells", "tec", "peaks"}
+    assert set(found) == {"metrics", "table", "local_time", "cells", "tec", "slices", "coverage", "peaks"}
     (axes,) = found["local_time"].axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("local time [h]", "RMSE [dex]")
     assert len(axes.lines) == 2 and len(axes.lines[0].get_ydata()) == 24
