@@ -81,7 +81,8 @@ def read(request: Request, report: Callable[[str], None] = lambda line: None) ->
             report(f"background of {day}")
             iri_day.write(path, day, weather.flux(day), request.step)
         fields: dict[str, Any] = blank("own", days, paths)
-    tec = _tec(maps, start, fields["param_time_h"][-1], left)
+    repaired: list[str] = []
+    tec = _tec(maps, start, fields["param_time_h"][-1], left, repaired)
     fields |= tec if tec else no_tec(fields["param_time_h"])
     if not found and not tec:
         raise DataError(f"nothing can be used between {days[0]} and {days[-1]}: {_reasons(left)}")
@@ -96,7 +97,7 @@ def read(request: Request, report: Callable[[str], None] = lambda line: None) ->
             "obs_sigma_white": sigma,
             "obs_sigma_vertical": sigma,
         }
-    notes = [f"{one.name}: {note}" for one in found for note in one.notes]
+    notes = repaired + [f"{one.name}: {note}" for one in found for note in one.notes]
     if maps and not tec:
         notes.append("no TEC map lies in the period: profiles alone")
     world = World(**fields, attrs={"profiles": [one.name for one in found], "tec_maps": len(fields["tec_time_h"])})
@@ -185,7 +186,9 @@ def _inside(found: list[Profile], days: list[date], left: list[Left]) -> list[Pr
     return kept
 
 
-def _tec(maps: list[tuple[str, xr.Dataset]], start: datetime, hours: float, left: list[Left]) -> dict[str, Any]:
+def _tec(
+    maps: list[tuple[str, xr.Dataset]], start: datetime, hours: float, left: list[Left], notes: list[str]
+) -> dict[str, Any]:
     """TEC fields of a world from files of one grid (that of the first in the period); empty where none is near.
 
     Of maps more often than hourly those at full hours are taken.
@@ -209,6 +212,8 @@ def _tec(maps: list[tuple[str, xr.Dataset]], start: datetime, hours: float, left
     if not parts:
         return {}
     chosen = {round(float(part[0]), 4): part for part in parts}  # an epoch found twice keeps the later file's
+    if len(chosen) < len(parts):
+        notes.append(f"{len(parts) - len(chosen)} epochs of TEC stand in several files: the last file's maps are taken")
     order = sorted(chosen)
     tec, rms = (np.stack([chosen[hour][index] for hour in order]).astype(np.float32) for index in (1, 2))
     return {
