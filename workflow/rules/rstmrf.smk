@@ -60,8 +60,8 @@ rule rstmrf_tec:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(1000),  # measured: 270 MB (two days of maps)
+        runtime=growing(10),  # minutes; measured: 6 s (two days of maps)
     params:
         settings=settings("rstmrf", "tec"),
         source=source("rstmrf"),
