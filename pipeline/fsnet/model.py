@@ -208,11 +208,6 @@ class NetworkSpec:
         """Live parameters of one replica."""
         return sum(slab.numel for slab in self.slabs)
 
-    @cached_property
-    def conv_size(self) -> int:
-        """Live convolution weights of one replica: the entries that have gradient averages."""
-        return sum(g.n * g.out * g.taps * g.inn for g in self.groups)
-
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of one replica: published totals (`trainable`, `memory`) and the part that can matter (`live`)."""
         h, d, c, o, nh = self.hidden, self.representation, self.inputs, self.outputs, self.controller_width

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.core.errors import PipelineError
-from pipeline.fsnet.regimes import RegimeStream, Switch
+from pipeline.fsnet.regimes import Switch
 
 
 def recurrence_scores(errors: np.ndarray, switches: Sequence[Switch]) -> dict[str, float]:
@@ -51,27 +51,3 @@ def recurrence_scores(errors: np.ndarray, switches: Sequence[Switch]) -> dict[st
         "mse_new100": mean_after("first", 100),
         "mse": float(squares.mean()),
     }
-
-
-def known_models_forecast(stream: RegimeStream, hazard: float) -> np.ndarray:
-    """One-step forecasts [n] of the Bayes filter that knows every regime's true model, but not which one holds.
-
-    The belief over the regimes follows b <- normalise(b N(y; m_r, sigma^2)), then b <- (1 - h) b + h (1 - b) / (R - 1)
-    with the hazard h of a switch in each row: no forecaster that can't foresee the switches does better on average
-    on an abrupt stream with that hazard.  It is the floor beside the arms, not a competitor.
-    """
-    y = np.concatenate([[0.0, 0.0], stream.series])
-    regimes, day = stream.profiles.shape
-    hours = np.arange(stream.series.size) % day
-    lagged = np.stack([y[1:-1], y[:-2]])  # [2, n]
-    means = stream.coefficients @ lagged + stream.profiles[:, hours]  # [R, n]
-    log_likelihood = -((stream.series - means) ** 2) / (2 * stream.noise_variance)  # [R, n]
-    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=0))
-    belief = np.full(regimes, 1 / regimes)
-    forecast = np.empty(stream.series.size)
-    for t in range(forecast.size):
-        forecast[t] = belief @ means[:, t]
-        belief = belief * likelihood[:, t]
-        belief /= belief.sum()
-        belief = (1 - hazard) * belief + hazard * (1 - belief) / (regimes - 1)
-    return forecast

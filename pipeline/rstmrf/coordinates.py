@@ -12,11 +12,6 @@ from .grid import Axes, interpolate
 QD_STEP = 2.0  # degrees; quasi-dipole latitude is smooth
 
 
-def wrap_longitude(lon: np.ndarray) -> np.ndarray:
-    """Longitudes in [-180, 180)."""
-    return (np.asarray(lon, float) + 180) % 360 - 180
-
-
 def local_time(hour: np.ndarray, lon: np.ndarray) -> np.ndarray:
     """Solar local time [h] in [0, 24) from universal hours and longitude."""
     return (np.asarray(hour, float) + np.asarray(lon, float) / 15) % 24

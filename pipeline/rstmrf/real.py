@@ -68,11 +68,6 @@ def map_errors(tec: np.ndarray, rms: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(rms), np.maximum(rms, 0.5), 1.5 + 0.05 * tec)
 
 
-def gim_days(paths: Sequence[Path | str]) -> list[date]:
-    """Whole days that the maps of these files cover."""
-    return _covered(joined([read_ionex(path) for path in paths]))
-
-
 def _covered(maps: TecMaps) -> list[date]:
     first, last = (maps.time[index].astype("datetime64[s]").astype(datetime) for index in (0, -1))
     count = int((last - first + timedelta(hours=1)) / timedelta(days=1))

@@ -105,11 +105,6 @@ class World:
         return float(self.param_time_h[-1])
 
     @property
-    def obs_sigma(self) -> np.ndarray:
-        """Standard deviation of an observation's whole error [dex], [N]."""
-        return np.sqrt(self.obs_sigma_white**2 + self.obs_sigma_vertical**2 + self.obs_sigma_profile**2)
-
-    @property
     def used(self) -> np.ndarray:
         """Indices of the observations that methods may use."""
         return np.flatnonzero(~self.obs_withheld)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
-from pipeline.fsnet.regime_scores import known_models_forecast, recurrence_scores
+from pipeline.fsnet.regime_scores import recurrence_scores
 from pipeline.fsnet.regimes import Switch, simulate
 from pipeline.fsnet.settings import Simulation
 
@@ -159,16 +159,3 @@ def test_scores_without_such_a_switch_are_nan_and_bad_input_is_named():
     assert math.isnan(scores["mse_first50"]) and math.isnan(scores["mse_new100"])
     with pytest.raises(PipelineError, match="reach to row 12"):
         recurrence_scores(np.ones(10), [switch(12, "first")])
-
-
-def test_floor_is_the_noise_where_nothing_switches():
-    stream = simulate(Simulation(steps=4000, shortest=5000, longest=5000), 2)
-    errors = stream.series - known_models_forecast(stream, hazard=1e-6)
-    assert np.mean(errors[10:] ** 2) == pytest.approx(0.09, rel=4 * math.sqrt(2 / 4000))
-
-
-def test_floor_filter_is_causal():
-    stream = simulate(Simulation(steps=1200, shortest=100, longest=200), 2)
-    whole = known_models_forecast(stream, hazard=0.01)
-    stream.series[700:] = 1e3
-    assert whole[:701].tobytes() == known_models_forecast(stream, hazard=0.01)[:701].tobytes()

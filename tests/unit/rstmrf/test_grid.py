@@ -73,4 +73,3 @@ def test_magnetic_latitude_is_that_of_pyiri():
 def test_local_time_goes_with_longitude():
     assert coordinates.local_time(23.0, 30.0) == pytest.approx(1.0)
     assert coordinates.local_time(0.0, -15.0) == pytest.approx(23.0)
-    assert np.allclose(coordinates.wrap_longitude([180, 190, -181, 359]), [-180, -170, 179, -1])
