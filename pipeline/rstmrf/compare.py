@@ -141,8 +141,11 @@ def compare(job: Job, settings: Any, log: Any) -> Result:
     blocks = {name: block_of(method, names) for name, method in methods.items()}
     record = {
         **{key: entry[key] for key in ("description", "leaky", "primary")},
-        "dataset": dict(scorer.references[names[0]].world.attrs) | dict(job.facts.get("source") or {}),
-        "worlds": {name: scorer.references[name].world.attrs for name in names},
+        "dataset": scorer.references[names[0]].world.attrs["dataset"],
+        "worlds": {
+            name: {key: value for key, value in scorer.references[name].world.attrs.items() if key != "dataset"}
+            for name in names
+        },
         "values_of": "worlds (means of their seeds)" if len(names) > 1 else "seeds",
         "notes": {"withheld": NOTE},
         "arms": {name: {**arms[name], **blocks[name], "cost": costs[name]} for name in entry["arms"]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,13 @@ def facts(world: World, truth: Truth) -> dict[str, float]:
 
 def info(source: dict[str, Any], worlds: list[World]) -> dict[str, Any]:
     """Facts of the data set for the run's record and the table (design, section 3); a simulation's digest is that of
-    its worlds' data, the period that of the first."""
-    first = worlds[0]
-    end: datetime = first.start + timedelta(hours=first.hours)
+    its worlds' data."""
+    spans = dict.fromkeys(
+        f"{world.start:%Y-%m-%d %H:%M} to {world.start + timedelta(hours=world.hours):%Y-%m-%d %H:%M}"
+        for world in worlds
+    )
     keys = ("name", "requested", "source", "sha256", "licence")
     digests = "".join(world.attrs.get("data_digest", "") for world in worlds)
     digest = source.get("sha256") or (hashlib.sha256(digests.encode()).hexdigest() if digests else None)
     facts = {key: source.get(key) for key in keys} | {"sha256": digest}
-    return facts | {"period": f"{first.start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}", "n": len(worlds)}
+    return facts | {"period": ", ".join(spans), "n": len(worlds)}

@@ -1,6 +1,7 @@
 """Stages on a toy world: train, evaluate and compare end to end, and what they refuse."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from pipeline.rstmrf import estimates, scoring
 from pipeline.rstmrf import world as worlds
 from pipeline.rstmrf.analysis import report
 from pipeline.rstmrf.memory_table import parameters, rows
+from pipeline.rstmrf.prepare import info
 from pipeline.rstmrf.settings import STAGES, Learn, Nothing, Settings
 
 TINY = {
@@ -21,7 +23,9 @@ TINY = {
 @pytest.fixture(scope="module")
 def stores(toy_world, toy_truth, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenario")
-    worlds.save(folder / "worlds.zarr", toy_world)
+    source = {"name": "storms", "requested": "storms", "source": "simulation", "licence": "MIT"}
+    known = replace(toy_world, attrs=toy_world.attrs | {"dataset": info(source, [toy_world])})
+    worlds.save(folder / "worlds.zarr", known)
     worlds.save_truth(folder / "truth.zarr", toy_world.name, toy_truth)
     iri = estimates.estimate("iri", toy_world, 0, lambda points: (scoring.background(toy_world, points), None))
     estimates.write(folder / "baselines.zarr", [iri])
@@ -76,7 +80,8 @@ def test_the_block_has_the_shape_of_the_table(scenario):
     assert "kf" not in scenario["baselines"]  # it has no estimate: left out, and said in the log
     assert [(c["a"], c["b"]) for c in scenario["comparisons"]] == [("seed", "iri")]
     assert scenario["comparisons"][0]["difference"] == pytest.approx(seed["metrics"]["skill"]["mean"], abs=1e-4)
-    assert set(scenario["worlds"]) == {"a3"}
+    assert set(scenario["worlds"]) == {"a3"} and scenario["dataset"]["name"] == "storms"
+    assert scenario["dataset"]["period"].startswith("2024-09-11 00:00 to 2024-09-")
 
 
 def test_the_memory_of_a_training_stands_in_its_history(stores, scenario):
