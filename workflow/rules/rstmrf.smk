@@ -17,8 +17,8 @@ rule rstmrf_iri:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(1500),  # measured: 690 MB (light)
-        runtime=growing(5),  # minutes; measured: 143 s (light)
+        mem_mb=growing(1500),  # measured: 690 MB
+        runtime=growing(5),  # minutes; measured: 12 s of CPU
     params:
         settings=lambda wc: {"iri": plan.system(wc.root, "rstmrf").section.settings["iri"]},
     script:
@@ -39,8 +39,8 @@ rule rstmrf_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(2000),  # measured: 360 MB (light)
-        runtime=growing(10),  # minutes; measured: 93 s (light)
+        mem_mb=growing(2000),  # measured: 840 MB
+        runtime=growing(10),  # minutes; measured: 11 s of CPU
     params:
         settings=settings("rstmrf", "prepare"),
         source=source("rstmrf"),
@@ -83,8 +83,8 @@ rule rstmrf_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured: 990 MB (light)
-        runtime=growing(60),  # minutes; measured: 101 s (light)
+        mem_mb=growing(3000),  # measured: 1430 MB
+        runtime=growing(60),  # minutes; measured: 240 s of CPU
     params:
         settings=settings("rstmrf", "baselines"),
         baselines=scenario("rstmrf", "baselines"),
@@ -107,8 +107,8 @@ rule rstmrf_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(2500),  # measured: 700 MB (light)
-        runtime=growing(120),  # minutes; measured: 156 s (light)
+        mem_mb=growing(3000),  # measured: 1790 MB
+        runtime=growing(120),  # minutes; measured: 640 s of CPU
         gpu=gpu("rstmrf", "train"),
     params:
         settings=settings("rstmrf", "train"),
@@ -133,8 +133,8 @@ rule rstmrf_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(2500),  # measured: 680 MB (light)
-        runtime=growing(60),  # minutes; measured: 52 s (light)
+        mem_mb=growing(2500),  # measured: 1210 MB
+        runtime=growing(60),  # minutes; measured: 29 s of CPU
         gpu=gpu("rstmrf", "evaluate"),
     params:
         settings=settings("rstmrf", "evaluate"),
@@ -160,8 +160,8 @@ rule rstmrf_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(2000),  # measured: 360 MB (light)
-        runtime=growing(10),  # minutes; measured: 19 s (light)
+        mem_mb=growing(2000),  # measured: 860 MB
+        runtime=growing(10),  # minutes; measured: 7 s of CPU
     params:
         settings=settings("rstmrf", "compare"),
         source=source("rstmrf"),
