@@ -43,18 +43,11 @@ def read_config(overlays: Sequence[Path] = ()) -> dict[str, Any]:
     ConfigError
         A file that is missing, or is not a YAML mapping.
     """
-    import yaml
-
-    from .core.config import merge, parse_yaml
+    from .core.config import merge, read_yaml
 
     config: dict[str, Any] = {}
     for path in (PROJECT / "config.yaml", *overlays):
-        try:
-            content = parse_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} can't be read: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        content = read_yaml(path)
         if not isinstance(content, dict):
             raise ConfigError(f"{path} must map names to values, got {type(content).__name__}")
         config = merge(config, content)
@@ -64,10 +57,10 @@ def read_config(overlays: Sequence[Path] = ()) -> dict[str, Any]:
 def load_plan(config: dict[str, Any]) -> Any:
     """The workflow's plan for this configuration: validated, for ``results`` and ``results/light``."""
     from .core.catalog import load_catalog
-    from .core.config import parse_yaml
+    from .core.config import read_yaml
     from .core.plan import Plan
 
-    light = parse_yaml((PROJECT / "config" / "light.yaml").read_text(encoding="utf-8"))
+    light = read_yaml(PROJECT / "config" / "light.yaml")
     catalog = load_catalog(PROJECT / "config" / "datasets.yaml", config.get("data") or {})
     return Plan(config, {"results": {}, "results/light": light}, {name: system(name) for name in SYSTEMS}, catalog)
 

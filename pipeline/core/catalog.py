@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from .config import NAME, Model, parse_yaml, validated
+from .config import NAME, Model, mapping, read_yaml, validated
 from .errors import ConfigError
 from .home import HOME
 
@@ -197,15 +197,10 @@ def load_catalog(
     ConfigError
         A malformed entry, or a path for a data set that doesn't exist: the key, its value and what is allowed.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"The catalogue of data sets {path} is missing") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The catalogue of data sets {path} is not valid YAML: {error}") from None
+    if not path.exists():
+        raise ConfigError(f"The catalogue of data sets {path} is missing")
+    raw = read_yaml(path)
     if not isinstance(raw, Mapping):
         raise ConfigError(f"The catalogue of data sets {path} must map names to entries, got {type(raw).__name__}")
     entries = {}
@@ -217,7 +212,7 @@ def load_catalog(
         _check(entries[name], where)
 
     user_paths = {}
-    for name, value in (own or {}).items():
+    for name, value in mapping(own, "data").items():
         if isinstance(value, str | Path):
             if name not in entries:
                 Catalog(entries, {})[name]  # raises with the list of names

@@ -1,4 +1,4 @@
-"""The configuration: base settings, arms and scenarios of a system, merged, validated and handed out leaf by leaf.
+"""The configuration's models, how its parts are merged, and how what is wrong in it is told.
 
 A system section of ``config.yaml`` has the same four parts for every system: ``settings`` (every key with its
 default), ``arms`` (named overrides), ``scenarios`` (data, protocol, arms, seeds) and ``tables`` (lists of scenarios
@@ -9,10 +9,10 @@ changing one arm reruns that arm alone.
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
@@ -260,6 +260,22 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+def read_yaml(path: Path | str) -> Any:
+    """What a YAML file holds.
+
+    Raises
+    ------
+    ConfigError
+        A file that is missing, no text in UTF-8 or no YAML.
+    """
+    try:
+        return parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
+    except Exception as error:  # dates that don't exist and numbers too long are no errors of PyYAML's own
+        raise ConfigError(f"{path} is not valid YAML: {str(error)[:600]}") from None
+
+
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
     """The value, or an empty mapping for null; anything else is a ``ConfigError``."""
     if value is None:
@@ -284,136 +300,9 @@ def unfold(entries: Mapping[str, Any], where: str) -> dict[str, Any]:
         for values in itertools.product(*loops.values()):
             names = dict(zip(loops, values, strict=True))
             key = _substitute(name, names)
-            if not re.fullmatch(NAME, key):
+            if not isinstance(key, str) or not re.fullmatch(NAME, key):
                 raise ConfigError(f"{where}.{key}: a name is made of a-z, 0-9 and _, and begins with a letter")
             if key in result:
                 raise ConfigError(f"{where}.{key} is defined twice (after expanding foreach of {name!r})")
             result[key] = _substitute(entry, names)
     return result
-
-
-class SystemConfig:
-    """A system's validated section: hands out merged leaves to rules.
-
-    Parameters
-    ----------
-    name: system name, the key of its section.
-    raw: the section as read from YAML.
-    model: pydantic model of the merged settings of an arm.
-    """
-
-    def __init__(self, name: str, raw: Mapping[str, Any], model: type[ArmSettings]):
-        raw = dict(mapping(raw, name))
-        for part in ("arms", "scenarios"):
-            raw[part] = unfold(raw.get(part), f"{name}.{part}")
-        self.name = name
-        self.model = model
-        self.section: System = validated(System, raw, name)
-        self._check_settings()
-        self._check_names()
-        self._asked = {scenario: list(entry.arms) for scenario, entry in self.section.scenarios.items()}
-
-    def _check_settings(self) -> None:
-        """Base, every arm and every scenario by itself, then the arms in their scenarios."""
-        base = self.section.settings
-        validated(self.model, base, f"{self.name}.settings")
-        for part in ("arms", "scenarios"):
-            for name, entry in getattr(self.section, part).items():
-                validated(self.model, merge(base, entry.settings), f"{self.name}.{part}.{name}.settings")
-        for name, scenario in self.section.scenarios.items():
-            where = f"{self.name}.scenarios.{name}"
-            for baseline in scenario.baselines:
-                self._known(baseline, self.model.BASELINES, f"{where}.baselines")
-            self._known(scenario.primary.metric, self.model.METRICS, f"{where}.primary.metric")
-            for arm in scenario.arms:
-                self._known(arm, self.section.arms, where)
-                merged, start = self.settings(name, arm), self.section.arms[arm].start_from
-                if start and start in self.section.arms:
-                    other = self.settings(name, start)
-                    for group in self.model.TRAINED:
-                        if merged[group] != other[group]:
-                            raise ConfigError(
-                                f"{where}: arm {arm!r} starts from {start!r}, but their settings of {group!r} differ, "
-                                f"which the training depends on; make them equal, or drop start_from"
-                            )
-
-    def _check_names(self) -> None:
-        arms = self.section.arms
-        for table in self.section.tables:
-            if not self.table(table):
-                raise ConfigError(f"{self.name}.tables.{table}: no scenario matches {self.section.tables[table]}")
-        for name, arm in arms.items():
-            where = f"{self.name}.arms.{name}"
-            for other in [*arm.needs, *([arm.start_from] if arm.start_from else [])]:
-                self._known(other, arms, where)
-            chain = self._needed(name, [])
-            if name in chain:
-                raise ConfigError(f"{where} needs itself, by way of {', '.join(chain)}")
-        for name, scenario in self.section.scenarios.items():
-            where = f"{self.name}.scenarios.{name}"
-            for arm_name in scenario.arms:
-                for other in arms[arm_name].needs:
-                    if other not in scenario.arms:
-                        raise ConfigError(
-                            f"{where}: arm {arm_name!r} needs {other!r}, which is not among the scenario's arms "
-                            f"({', '.join(scenario.arms)}); add it"
-                        )
-            for pair in scenario.compare:
-                for side in pair:
-                    self._known(side, [*scenario.arms, *scenario.baselines], f"{where}.compare")
-
-    def _needed(self, name: str, seen: list[str]) -> list[str]:
-        """Arms that an arm needs, directly or not."""
-        arm = self.section.arms[name]
-        for other in [*arm.needs, *([arm.start_from] if arm.start_from else [])]:
-            if other in self.section.arms and other not in seen:
-                seen.append(other)
-                self._needed(other, seen)
-        return seen
-
-    @staticmethod
-    def _known(name: str, known: Any, where: str) -> None:
-        if name not in known:
-            raise ConfigError(f"{where}: {name!r} is not defined; known: {', '.join(sorted(known))}")
-
-    def table(self, table: str) -> list[str]:
-        """Scenario names of a table; an entry may be a shell pattern."""
-        names = []
-        for pattern in self.section.tables[table]:
-            if not any(c in pattern for c in "*?["):
-                self._known(pattern, self.section.scenarios, f"{self.name}.tables.{table}")
-            names += [n for n in self.section.scenarios if fnmatch.fnmatchcase(n, pattern) and n not in names]
-        return names
-
-    def leave_out(self, scenario: str, arms: Iterable[str]) -> None:
-        """Take arms, and the comparisons with them, out of a scenario."""
-        entry, gone = self.section.scenarios[scenario], set(arms)
-        self.section.scenarios[scenario] = entry.model_copy(
-            update={
-                "arms": [arm for arm in entry.arms if arm not in gone],
-                "compare": [pair for pair in entry.compare if not gone & set(pair)],
-            }
-        )
-
-    def asked(self, scenario: str) -> list[str]:
-        """All arms of a scenario, those that were left out, too."""
-        return list(self._asked[scenario])
-
-    def scenario(self, name: str) -> Scenario:
-        return self.section.scenarios[name]
-
-    def arm(self, name: str) -> Arm:
-        return self.section.arms[name]
-
-    def settings(self, scenario: str, arm: str | None = None) -> dict[str, Any]:
-        """Merged settings (base, then scenario, then arm) as plain data with all defaults filled in."""
-        where = f"{self.name}.scenarios.{scenario}" + (f" × arms.{arm}" if arm else "") + ": settings"
-        layers = [self.section.scenarios[scenario].settings]
-        if arm:
-            layers.append(self.section.arms[arm].settings)
-        return validated(self.model, merge(self.section.settings, *layers), where).model_dump(mode="json")
-
-    def leaf(self, groups: Iterable[str], scenario: str, arm: str | None = None) -> dict[str, Any]:
-        """The groups of the merged settings that one stage reads: what may rerun it."""
-        merged = self.settings(scenario, arm)
-        return {group: merged[group] for group in groups}

@@ -14,3 +14,9 @@ class ConfigError(PipelineError):
 
 class DataError(PipelineError):
     """A data file or table that is missing, damaged or not of the documented form."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line fit for a message; its name where it says nothing."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line if len(line) <= 300 else line[:300] + " …"

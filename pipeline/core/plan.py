@@ -9,9 +9,10 @@ from typing import Any
 
 from .catalog import Catalog
 from .choices import CACHE, RECORD, Choice, data_folders, resolve
-from .config import Config, SystemConfig, merge, validated
+from .config import Config, merge, validated
 from .errors import DataError
 from .partial import Losses, place
+from .section import SystemConfig
 from .stages import COMMON, code
 from .sweeps import PREFIX, expand, points
 

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .config import NAME, ArmSettings, Range, Sweep, SystemConfig, mapping, merge, unfold, validated
+from .config import NAME, ArmSettings, Range, Sweep, mapping, merge, unfold, validated
 from .errors import ConfigError
+from .section import SystemConfig
 
 PREFIX = "sweep_"
 LARGEST = 500  # arms of one sweep

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.config import Model, validated
-from ..core.errors import DataError, PipelineError
+from ..core.errors import DataError, PipelineError, first_line
+from ..core.tabular import read_csv, read_parquet, to_numbers
 from .grid import Table, regular
 
 TIME_NAMES = ("date", "datetime", "time", "timestamp", "ds")
@@ -58,24 +59,14 @@ def _load(path: Path) -> pd.DataFrame:
     """Rows and columns of a file as they stand; an index with a name becomes a column."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zip", ".bz2", ".xz")]
     kind = suffixes[-1].lower() if suffixes else ""
-    try:
-        if kind in (".csv", ".txt"):
-            frame = pd.read_csv(path, low_memory=False)
-        elif kind in (".parquet", ".pq"):
-            frame = pd.read_parquet(path)
-        elif kind in (".nc", ".nc4", ".zarr"):
-            frame = _cube(path, kind)
-        else:
-            raise DataError(f"{path}: files of the kind {kind or 'without suffix'!r} are not read; use CSV or Parquet")
-    except PipelineError:
-        raise
-    except (
-        ValueError,
-        OSError,
-        ImportError,
-        UnicodeDecodeError,
-    ) as error:  # pandas' and arrow's errors are ValueErrors
-        raise DataError(f"{path} can't be read as {kind[1:]}: {str(error).splitlines()[0]}") from None
+    if kind in (".csv", ".txt"):
+        frame = read_csv(path, low_memory=False)
+    elif kind in (".parquet", ".pq"):
+        frame = read_parquet(path)
+    elif kind in (".nc", ".nc4", ".zarr"):
+        frame = _cube(path, kind)
+    else:
+        raise DataError(f"{path}: files of the kind {kind or 'without suffix'!r} are not read; use CSV or Parquet")
     if frame.index.name or isinstance(frame.index, pd.DatetimeIndex):
         frame = frame.rename_axis(frame.index.name or TIME_NAMES[0]).reset_index()
     if frame.empty:
@@ -95,14 +86,19 @@ def _cube(path: Path, kind: str) -> pd.DataFrame:
     """Variables of a NetCDF or Zarr store along its time dimension, one column each."""
     import xarray as xr
 
-    with xr.open_zarr(path, consolidated=False) if kind == ".zarr" else xr.open_dataset(path) as dataset:
-        dims = {dim for name in dataset.data_vars for dim in dataset[name].dims}
-        if len(dims) != 1:
-            raise DataError(
-                f"{path}: variables must have the time dimension alone, found {sorted(map(str, dims))}; select one "
-                "place first"
-            )
-        return dataset.to_dataframe()
+    try:
+        with xr.open_zarr(path, consolidated=False) if kind == ".zarr" else xr.open_dataset(path) as dataset:
+            dims = {dim for name in dataset.data_vars for dim in dataset[name].dims}
+            if len(dims) != 1:
+                raise DataError(
+                    f"{path}: variables must have the time dimension alone, found {sorted(map(str, dims))}; select one "
+                    "place first"
+                )
+            return dataset.to_dataframe()
+    except PipelineError:
+        raise
+    except Exception as error:  # the libraries below xarray raise errors of many kinds
+        raise DataError(f"{path} can't be read as {kind[1:]}: {first_line(error)}") from None
 
 
 def _column(name: str, frame: pd.DataFrame, path: Path, what: str) -> str:
@@ -142,21 +138,21 @@ def _times(frame: pd.DataFrame, name: str | None, form: str | None, path: Path, 
 
 def _numbers(column: pd.Series, path: Path, first_line: int) -> pd.Series:
     """A column as float64; text is an error that names row and value."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    wrong = np.flatnonzero(numbers.isna() & column.notna())
+    numbers = to_numbers(column)
+    wrong = np.flatnonzero(np.isnan(numbers) & column.notna())
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{path}: line {row + first_line}, column {column.name!r}: {column.iloc[row]!r} is not a number; "
+            f"{path}: line {row + first_line}, column {column.name!r}: {str(column.iloc[row])[:50]!r} is not a number; "
             f"{len(wrong):,} such values. Mend them, leave them empty (a missing value), or leave "
             "the column out (setting `columns`)."
         )
-    return numbers.astype(float)
+    return pd.Series(numbers, column.index)
 
 
 def _is_text(column: pd.Series) -> bool:
     """Mostly words: a label, not a damaged numeric column."""
-    return bool(pd.to_numeric(column, errors="coerce").notna().sum() < 0.5 * column.notna().sum())
+    return bool((~np.isnan(to_numbers(column))).sum() < 0.5 * column.notna().sum())
 
 
 def _table(paths: Sequence[Path], options: dict, target: str | None, step: str | None) -> Table:
@@ -192,15 +188,17 @@ def _undated(paths: Sequence[Path], options: dict, target: str | None, step: str
             values = np.load(path, allow_pickle=False).astype(float)
         else:
             values = pd.read_csv(path, header=None, sep=chosen.delimiter, dtype=float).to_numpy()
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} can't be read as a table of numbers: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # numpy's and pandas' parsers raise errors of many kinds
+        raise DataError(f"{path} can't be read as a table of numbers: {first_line(error)}") from None
     if chosen.transpose:
         values = values.T
     if values.ndim != 2 or values.shape[1] != len(names):
         raise DataError(f"{path} has the shape {values.shape}; {len(names)} columns are expected")
-    if np.isnan(values).any():
-        row, column = np.argwhere(np.isnan(values))[0]
-        raise DataError(f"{path}: line {row + 1}, column {names[column]!r} is missing")
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        row, column = wrong[0]
+        what = "missing" if np.isnan(values[row, column]) else "infinite"
+        raise DataError(f"{path}: line {row + 1}, column {names[column]!r} is {what}")
     if step is None:
         raise DataError(f"{path}: a file without time stamps needs a step in its catalogue entry")
     index = pd.date_range(chosen.start, periods=len(values), freq=step)
@@ -213,9 +211,9 @@ def _airport(paths: Sequence[Path], options: dict, target: str | None, step: str
     chosen = validated(AirportOptions, options, "reader airport: options")
     (path,) = paths
     frame = _load(path)
-    airports = sorted(frame[_column("origin", frame, path, "column")].unique())
+    airports = sorted(frame[_column("origin", frame, path, "column")].dropna().astype(str).unique())
     if chosen.airport not in airports:
-        raise DataError(f"{path} has no airport {chosen.airport!r}; it has {', '.join(airports)}")
+        raise DataError(f"{path} has no airport {chosen.airport!r}; it has {', '.join(airports[:40])}")
     rows = frame[frame["origin"] == chosen.airport].reset_index(drop=True)
     _, stamps = _times(rows, "time_hour", None, path, 1)
     names = [

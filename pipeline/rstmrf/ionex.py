@@ -8,16 +8,20 @@ once round in longitude from -180 on, are NaN where missing, and keep their root
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, first_line
 
 MISSING = 9999
 LABEL = 60  # column at which a record's label begins
 WIDTH = 5  # of a value
+LARGEST = 1 << 28  # bytes of a file once decompressed
+FINEST = 0.01  # degrees between cells
 COMPRESS = b"\x1f\x9d"
 GZIP = b"\x1f\x8b"
 
@@ -57,9 +61,12 @@ def text(path: Path | str) -> str:
 
             raw = unlzw3.unlzw(raw)
         elif raw.startswith(GZIP):
-            raw = gzip.decompress(raw)
+            with gzip.open(path) as stream:
+                raw = stream.read(LARGEST + 1)
     except Exception as error:  # the two libraries raise errors of many kinds for damaged input
-        raise DataError(f"{path} is damaged: it can't be decompressed ({error})") from None
+        raise DataError(f"{path} is damaged: it can't be decompressed ({first_line(error)})") from None
+    if len(raw) > LARGEST:
+        raise DataError(f"{path} holds more than {LARGEST:,} bytes, which no IONEX file does")
     return raw.decode("ascii", errors="replace")
 
 
@@ -74,14 +81,14 @@ def read(path: Path | str) -> TecMaps:
     """
     lines = text(path).splitlines()
     header, body = _header(path, lines)
-    low, high, step = header["LON1 / LON2 / DLON"]
-    lon = low + step * np.arange(round((high - low) / step) + 1)
-    low, high, step = header["LAT1 / LAT2 / DLAT"]
-    lat = low + step * np.arange(round((high - low) / step) + 1)
+    lon = _axis(path, header, "LON1 / LON2 / DLON", 360)
+    lat = _axis(path, header, "LAT1 / LAT2 / DLAT", 90)
     bottom, top, _ = header["HGT1 / HGT2 / DHGT"]
     if bottom != top:
         raise DataError(f"{path} has layers from {bottom:g} to {top:g} km; maps of one layer are read")
-    maps = _maps(path, lines[body:], int(header.get("EXPONENT", [-1])[0]), lat, lon)
+    (exponent,) = header.get("EXPONENT", [-1.0])
+    power = _told(_power, f"{exponent:.0f}", path, body)
+    maps = _maps(path, lines[body:], body, power, lat, lon)
     if not maps["TEC"]:
         raise DataError(f"{path} holds no TEC map")
     times = sorted(maps["TEC"])
@@ -105,16 +112,35 @@ def _header(path: Path | str, lines: list[str]) -> tuple[dict[str, list[float]],
                 raise DataError(f"{path}, line {number + 1}: {line[:LABEL].strip()!r} is no {label}") from None
         if label == "END OF HEADER":
             missing = [name for name in wanted[:3] if len(found.get(name, ())) != 3]
-            if missing:
-                raise DataError(f"{path}: its header lacks {', '.join(missing)}")
+            if missing or len(found.get(wanted[3], [0.0])) != 1 or not np.isfinite(sum(found.values(), [])).all():
+                raise DataError(f"{path}: its header lacks {', '.join(missing) or 'numbers'}")
             return found, number + 1
     raise DataError(f"{path} has no END OF HEADER: it is cut short")
 
 
+def _axis(path: Path | str, header: dict[str, list[float]], label: str, most: float) -> np.ndarray:
+    """Degrees of the cells along an axis, first to last as the header has them."""
+    low, high, step = header[label]
+    if abs(step) < FINEST or (high - low) * step <= 0 or max(abs(low), abs(high)) > most:
+        raise DataError(
+            f"{path}: {label} {low:g} {high:g} {step:g} is no axis; it must go from one end to another within "
+            f"{most:g} degrees by steps of at least {FINEST:g}"
+        )
+    return low + step * np.arange(round((high - low) / step) + 1)
+
+
+def _power(text: str) -> int:
+    """The exponent of ten that values are multiplied with."""
+    power = int(text)
+    if abs(power) > 9:
+        raise ValueError(f"an exponent of {power} can't be")
+    return power
+
+
 def _maps(
-    path: Path | str, lines: list[str], exponent: int, lat: np.ndarray, lon: np.ndarray
+    path: Path | str, lines: list[str], before: int, exponent: int, lat: np.ndarray, lon: np.ndarray
 ) -> dict[str, dict[np.datetime64, np.ndarray]]:
-    """Maps by kind (TEC, RMS) and epoch, rows and columns as in the header."""
+    """Maps by kind (TEC, RMS) and epoch, rows and columns as in the header; ``before`` lines stand above."""
     found: dict[str, dict[np.datetime64, np.ndarray]] = {"TEC": {}, "RMS": {}}
     kind, epoch, power, values, row = "", None, exponent, np.empty(0), -1
     pieces: list[str] = []
@@ -134,20 +160,20 @@ def _maps(
                 f"latitude {lat[row]:g}, not {len(lon)}; the file is damaged or cut short"
             ) from None
 
-    for line in lines:
+    for number, line in enumerate(lines, before + 1):
         label = line[LABEL:].strip()
         if label.startswith("START OF") and label.endswith("MAP"):
-            kind, row, epoch, power = label.split()[2], -1, None, exponent
+            kind, row, epoch, power = label[8:].split()[0], -1, None, exponent
             values = np.full((len(lat), len(lon)), np.nan)
         elif not kind:
             continue
         elif label == "EPOCH OF CURRENT MAP":
-            epoch = _epoch(line)
+            epoch = _told(_epoch, line[:36], path, number)
         elif label == "EXPONENT":
-            power = int(line[:LABEL])
+            power = _told(_power, line[:LABEL], path, number)
         elif label == "LAT/LON1/LON2/DLON/H":
             close_row()
-            row = int(np.abs(lat - float(line[2:8])).argmin())
+            row = int(np.abs(lat - _told(float, line[2:8], path, number)).argmin())
         elif label.startswith("END OF") and label.endswith("MAP"):
             close_row()
             if kind in found:
@@ -162,8 +188,16 @@ def _maps(
     return found
 
 
-def _epoch(line: str) -> np.datetime64:
-    year, month, day, hour, minute, second = (int(part) for part in line[:36].split())
+def _told(read: Callable[[str], Any], text: str, path: Path | str, number: int) -> Any:
+    """What a piece of a line says."""
+    try:
+        return read(text)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}, line {number}: {text.strip()!r} can't be read ({first_line(error)})") from None
+
+
+def _epoch(text: str) -> np.datetime64:
+    year, month, day, hour, minute, second = (int(part) for part in text.split())
     start = np.datetime64(f"{year:04d}-{month:02d}-{day:02d}T00:00:00", "s")
     return start + np.timedelta64(3600 * hour + 60 * minute + second, "s")  # some write 22:59:60
 

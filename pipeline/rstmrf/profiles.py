@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, first_line
+from ..core.tabular import read_csv, read_parquet, to_numbers
 
 Unit = Literal["auto", "m-3", "cm-3"]
 UNITS = {"el/cm3": 1e6, "cm-3": 1e6, "1/cm3": 1e6, "#/cm3": 1e6, "el/cm^3": 1e6, "m-3": 1.0, "1/m3": 1.0, "el/m3": 1.0}
@@ -40,6 +41,7 @@ COLUMNS = {
     "log10_ne": ("log10_ne", "ne_log", "log_ne", "logne", "log10ne"),
     "profile": ("profile", "profile_id", "prof", "occultation"),
 }
+FARTHEST_H = 1e6  # hours: a century
 GAP_S = 1800.0  # seconds between levels that begin another profile, where a table has no column for it
 
 
@@ -205,23 +207,26 @@ def _netcdf(path: Path) -> Profile:
             values = {str(name): data[name].values for name in data.variables}
             unit = str(data["ELEC_dens"].attrs.get("units", "el/cm3")) if "ELEC_dens" in values else ""
             attrs = dict(data.attrs)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} can't be read as NetCDF ({error})") from None
+    except Exception as error:  # the libraries below xarray raise errors of many kinds
+        raise DataError(f"{path} can't be read as NetCDF ({first_line(error)})") from None
     wanted = ("MSL_alt", "GEO_lat", "GEO_lon", "ELEC_dens")
     missing = [name for name in wanted if name not in values]
     if missing:
         raise DataError(f"{path} is no ionPrf or igaPrf: it lacks {', '.join(missing)}; it has {', '.join(values)}")
+    shapes = {values[name].shape for name in wanted}
+    if len(shapes) > 1 or len(shapes.pop()) != 1 or any(values[name].dtype.kind not in "fiu" for name in wanted):
+        raise DataError(f"{path}: {', '.join(wanted)} must be numbers along one dimension, the levels")
     try:
         stamp = datetime(*(int(attrs[name]) for name in ("year", "month", "day", "hour", "minute")))
-    except (KeyError, ValueError):
+        second = np.timedelta64(round(1000 * float(attrs.get("second", 0))), "ms")
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise DataError(f"{path} has no valid time: attributes year, month, day, hour and minute are needed") from None
     if unit.strip().lower() not in UNITS:
         raise DataError(f"{path}: density in units {unit!r}; known are {', '.join(UNITS)}")
-    second = np.timedelta64(round(1000 * float(attrs.get("second", 0))), "ms")
     time = np.datetime64(stamp, "ms") + second + _level_times(values["MSL_alt"], attrs)
     notes = ["aided Abel retrieval"] if "ELEC_dens_bg" in values else []
     alt, lat, lon, ne = (values[name] for name in wanted)
-    profile = _made(attrs.get("fileStamp", path.stem), time, lat, lon, alt, ne, str(path), notes)
+    profile = _made(str(attrs.get("fileStamp", path.stem)), time, lat, lon, alt, ne, str(path), notes)
     return in_m3(profile, UNITS[unit.strip().lower()], str(path))
 
 
@@ -229,10 +234,10 @@ def _level_times(alt: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """Time of each level after that of the peak, to which the file's time belongs, between top, peak and bottom."""
     try:
         marks = [(float(attrs[f"{part}alt"]), float(attrs[f"{part}time"])) for part in ("bot", "edmax", "top")]
-    except KeyError:
+    except (KeyError, ValueError, TypeError):
         return np.zeros(len(alt), "timedelta64[ms]")
     heights, seconds = (np.array(part) for part in zip(*marks, strict=True))
-    if np.any(np.diff(heights) <= 0) or np.ptp(seconds) > 3600:
+    if not (np.all(np.diff(heights) > 0) and np.ptp(seconds) <= 3600):
         return np.zeros(len(alt), "timedelta64[ms]")
     since = np.interp(alt, heights, seconds) - seconds[1]
     return np.round(1000 * np.nan_to_num(since)).astype("timedelta64[ms]")
@@ -274,10 +279,7 @@ def _factor(unit: Unit) -> float | None:
 def _table(path: Path, unit: Unit, start: datetime | None) -> list[Profile]:
     import pandas as pd
 
-    try:
-        frame = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # parsers raise errors of many kinds
-        raise DataError(f"{path} can't be read as a table ({error})") from None
+    frame = read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     names = {}
     for wanted, allowed in COLUMNS.items():
         same = [name for name in frame.columns if str(name).strip().lower() in allowed]
@@ -291,7 +293,7 @@ def _table(path: Path, unit: Unit, start: datetime | None) -> list[Profile]:
         )
     numbers = {}
     for key in names.keys() - {"time", "profile"}:
-        numbers[key] = pd.to_numeric(frame[names[key]], errors="coerce").to_numpy(float)
+        numbers[key] = to_numbers(frame[names[key]])
     if "time" in names:
         time = pd.to_datetime(frame[names["time"]], errors="coerce").to_numpy("datetime64[ms]")
         if np.isnat(time).any():
@@ -300,6 +302,10 @@ def _table(path: Path, unit: Unit, start: datetime | None) -> list[Profile]:
     elif start is None:
         raise DataError(f"{path} counts time in hours; say from when (`start`)")
     else:
+        far = ~(np.abs(numbers["hours"]) < FARTHEST_H)
+        if far.any():
+            row = int(far.argmax())
+            raise DataError(f"{path}, row {row + 1}: {frame[names['hours']].iloc[row]!r} is no number of hours")
         time = np.datetime64(start, "ms") + np.round(3.6e6 * numbers["hours"]).astype("timedelta64[ms]")
     logarithmic = "ne" not in names
     ne = 10 ** numbers["log10_ne"] if logarithmic else numbers["ne"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core.errors import DataError, PipelineError, first_line
 from ..core.stages import Job, Result
 from .coarsen import conservative, nodes, strided
 from .ionex import joined, read
@@ -52,8 +52,17 @@ def opened(path: Path | str) -> xr.Dataset:
         data = (
             xr.open_dataset(path, chunks={}) if str(path).endswith(NETCDF) else xr.open_zarr(path, consolidated=False)
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} can't be opened as NetCDF or Zarr ({error})") from None
+        return _maps(data, path)
+    except PipelineError:
+        raise
+    except Exception as error:  # xarray and the libraries below it raise errors of many kinds
+        raise DataError(f"{path} can't be opened as NetCDF or Zarr ({first_line(error)})") from None
+
+
+def _maps(data: xr.Dataset, path: Path | str) -> xr.Dataset:
+    """The maps of an opened file, in order; see :func:`opened`."""
+    import xarray as xr
+
     found = {}
     for wanted, allowed in NAMES.items():
         matches = [str(name) for name in data.variables if str(name).lower() in allowed]
@@ -67,12 +76,19 @@ def opened(path: Path | str) -> xr.Dataset:
     unit = str(data["tec"].attrs.get("units", "")).strip().lower()
     if unit not in UNITS:
         raise DataError(f"{path}: TEC in units {unit!r}; allowed are {', '.join(UNITS)}")
+    if data["time"].dtype.kind != "M" or np.isnat(data["time"].values).any():
+        raise DataError(f"{path}: its times must be dates (units such as hours since 2024-09-01), none missing")
+    lacking = {"time", "lat", "lon"} - set(data["tec"].dims)
+    if lacking or data["tec"].ndim != 3 or data["tec"].dtype.kind not in "fiu":
+        raise DataError(f"{path}: TEC must be numbers over time, lat and lon; it is over {', '.join(data['tec'].dims)}")
     maps = data["tec"].transpose("time", "lat", "lon") * UNITS[unit]
+    maps = maps.where(abs(maps) < np.inf)
     rms = data["rms"].transpose("time", "lat", "lon") * UNITS[unit] if "rms" in data else xr.full_like(maps, np.nan)
     for axis in ("lat", "lon"):
         steps = np.diff(data[axis].values)
-        if not len(steps) or not np.allclose(steps, steps[0], atol=1e-4 * abs(steps[0])):
-            raise DataError(f"{path}: {axis} is not evenly spaced; only regular grids are read")
+        even = len(steps) and steps[0] != 0 and np.allclose(steps, steps[0], atol=1e-4 * abs(steps[0]))
+        if not even or not np.abs(data[axis].values).max() <= {"lat": 90, "lon": 360}[axis]:
+            raise DataError(f"{path}: {axis} is not evenly spaced in degrees; only regular grids are read")
     both = xr.Dataset({"tec": maps, "rms": rms}).sortby("lat")
     lon = both["lon"].values
     if np.isclose(abs(lon[-1] - lon[0]), 360):

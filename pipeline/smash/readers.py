@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.tabular import read_csv, read_parquet, to_numbers
 from . import unpickle
 from .events import SPLITS
 
@@ -42,7 +44,7 @@ def _row(event: Any, where: str) -> list[float]:
         raise DataError(f"{where} is {type(event).__name__}, not an event [t, mark, x, y] or [t, x, y]")
     for value in event:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{where}: {value!r} is not a number")
+            raise DataError(f"{where}: {reprlib.repr(value)} is not a number")
     return list(event)
 
 
@@ -166,26 +168,22 @@ def table(path: Path, options: dict[str, Any]) -> Raw:
         No such file, a missing column, a time or number that can't be read, times with different zones mixed with
         times without, lines out of order where they must be in order.
     """
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path, low_memory=False)
-    except (ValueError, OSError, ImportError) as error:
-        raise DataError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from None
+    frame = read_parquet(path) if path.suffix in (".parquet", ".pq") else read_csv(path, low_memory=False)
     time = _column(frame, options.get("time", "time"), path, "time")
     numbers = {}
     for key, default in (("x", "longitude"), ("y", "latitude"), ("mark", None), ("magnitude", None)):
         name = options.get(key, default)
         if name is None:
             continue
-        column = pd.to_numeric(_column(frame, name, path, key), errors="coerce")
-        if column.isna().any():
-            row = int(np.argmax(column.isna().to_numpy()))
+        values = to_numbers(_column(frame, name, path, key))
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            row = int(np.argmax(wrong))
             raise DataError(
-                f"{path}: line {row + 2}, column {name!r}: {str(frame[name].iloc[row])!r} is no finite number; "
-                f"{int(column.isna().sum()):,} such values. Leave these events out, or mend them."
+                f"{path}: line {row + 2}, column {name!r}: {str(frame[name].iloc[row])[:50]!r} is no finite number; "
+                f"{int(wrong.sum()):,} such values. Leave these events out, or mend them."
             )
-        numbers[key] = column.to_numpy(float)
+        numbers[key] = values
     t = _times(time, path, options.get("time_zone", "UTC"), SECONDS[options.get("unit", "day")])
     back = np.flatnonzero(np.diff(t) < 0)
     if options.get("ordered") and len(back):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..core.errors import DataError
+from ..core import unpickling
+from ..core.errors import DataError, first_line
 
 LARGEST = 2 << 30  # bytes
 
@@ -38,8 +40,9 @@ def load(path: Path | str) -> Any:
         size = path.stat().st_size
         if size > LARGEST:
             raise DataError(f"{path} has {size:,} bytes; at most {LARGEST:,} are read as a pickle")
-        with path.open("rb") as stream:
-            return Plain(stream, encoding="latin1").load()  # pickles of Python 2 hold byte strings
+        content = path.read_bytes()
+        unpickling.check(content)
+        return Plain(io.BytesIO(content), encoding="latin1").load()  # pickles of Python 2 hold byte strings
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except Refused as error:
@@ -47,20 +50,11 @@ def load(path: Path | str) -> Any:
             f"{path} asks for {error}, and a pickle that imports anything could run any code, so it is refused. Only "
             "numbers, strings, lists and dicts are read: write arrays as lists (array.tolist()) and save again."
         ) from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        MemoryError,
-        OverflowError,
-    ) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
-            f"{path} can't be read as a pickle: truncated, damaged, or no pickle at all ({error})"
+            f"{path} can't be read as a pickle: truncated, damaged, or no pickle at all ({first_line(error)})"
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
+from .columns import numbers
 
 EARTH_KM = 6371.0088
 
@@ -121,12 +122,12 @@ def from_list(frame: Any, nodes: Sequence[str], where: str, columns: tuple[str, 
     index = {name: i for i, name in enumerate(nodes)}
     ends = [frame[name].astype(str) for name in columns]
     refuse_unknown([*ends[0], *ends[1]], nodes, where)
-    weight = frame["weight"].astype(float) if "weight" in frame else np.ones(len(frame))
-    bad = ~((np.asarray(weight) > 0) & (np.asarray(weight) <= 1))
+    weight = numbers(frame[["weight"]], where)[:, 0] if "weight" in frame else np.ones(len(frame))
+    bad = ~((weight > 0) & (weight <= 1))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"{where}: row {row + 1} has the weight {np.asarray(weight)[row]:g}; weights must lie in (0, 1], "
+            f"{where}: row {row + 1} has the weight {weight[row]:g}; weights must lie in (0, 1], "
             "where 1 is the closest link (turn a distance d into exp(-(d/s)^2))"
         )
     kind = frame["type"].astype(str) if "type" in frame else ["edge"] * len(frame)
@@ -142,7 +143,9 @@ def refuse_unknown(named: Iterable[str], nodes: Sequence[str], where: str) -> No
     there = set(nodes)
     unknown = [name for name in dict.fromkeys(named) if name not in there]
     if unknown:
-        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        shown = ", ".join(str(name)[:50] for name in unknown[:5]) + (
+            f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        )
         raise DataError(
             f"{where} names {len(unknown)} node{'s' if len(unknown) > 1 else ''} that the data don't have: {shown}. "
             f"The data have {len(nodes)} nodes: {', '.join(list(nodes)[:5])}{', …' if len(nodes) > 5 else ''}. Remove "

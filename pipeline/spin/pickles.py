@@ -6,13 +6,15 @@ numpy exactly what rebuilds an array of numbers; every other name is refused bef
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataError
+from ..core import unpickling
+from ..core.errors import DataError, first_line
 
 MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
@@ -70,12 +72,13 @@ def load(path: Path | str) -> Any:
         A file that can't be read, or that asks for anything else.
     """
     try:
-        with Path(path).open("rb") as stream:
-            return _Plain(stream, encoding="latin1").load()
+        content = Path(path).read_bytes()
+        unpickling.check(content)
+        return _Plain(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a damaged pickle raises nearly anything
         raise DataError(
-            f"{path} is not a plain pickle of containers and numeric arrays: {error}. Nothing in it was run; give the "
-            "graph as a CSV of edges (source,target,weight) instead"
+            f"{path} is not a plain pickle of containers and numeric arrays: {first_line(error)}. Nothing in it was "
+            "run; give the graph as a CSV of edges (source,target,weight) instead"
         ) from None
 
 
@@ -93,7 +96,7 @@ def adjacency(path: Path | str) -> tuple[list[str], np.ndarray]:
         names = [str(name) for name in names]
         square = matrix.ndim == 2 and matrix.shape == (len(names),) * 2
         fits = square and {str(k): int(v) for k, v in index.items()} == {n: i for i, n in enumerate(names)}
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         fits = False
     if not fits:
         raise DataError(f"{path} must hold [sensor ids, id -> index, square matrix of weights]")

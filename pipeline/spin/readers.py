@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ..core.config import Model, validated
-from ..core.errors import DataError
+from ..core.errors import DataError, first_line
+from ..core.tabular import read_csv
 from . import pickles
+from .columns import dates, numbers, places, refuse_lacking
 from .data_settings import Graph
 from .graph import along_road, from_matrix, from_places
 from .raw import Raw, nowhere, select, zeros_to_missing
@@ -39,14 +41,6 @@ class Pems(Model):
 
     order: list[str]
     zero_missing: bool = False
-
-
-def table(path: Path, **options: Any) -> pd.DataFrame:
-    """A CSV file; one error for whatever is wrong with it."""
-    try:
-        return pd.read_csv(path, **options)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read as CSV: {str(error).splitlines()[0]}") from None
 
 
 def _by_suffix(paths: Sequence[Path], suffixes: tuple[str, ...], holds: str, avoid: tuple[str, ...] = ()) -> Path:
@@ -81,8 +75,10 @@ def hdf(path: Path) -> pd.DataFrame:
             values, names, stamps = (group[k][()] for k in ("block0_values", "block0_items", "axis1"))
             names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
             return pd.DataFrame(values, pd.to_datetime(stamps), names)
-    except (OSError, KeyError, StopIteration, ValueError, TypeError) as error:
-        raise DataError(f"{path} is not an HDF5 table as pandas writes it (format fixed): {error}") from None
+    except Exception as error:  # h5py raises errors of many kinds for damaged files
+        raise DataError(
+            f"{path} is not an HDF5 table as pandas writes it (format fixed): {first_line(error)}"
+        ) from None
 
 
 def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
@@ -97,11 +93,11 @@ def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_m
     speeds = _by_suffix(paths, (".csv", ".h5", ".hdf5"), "speeds", avoid=("location", "adj"))
     names, weight = pickles.adjacency(_by_suffix(paths, (".pkl", ".pickle"), "the adjacency"))
     if speeds.suffix == ".csv":
-        frame = table(speeds)
+        frame = read_csv(speeds)
         if str(frame.columns[0]) in names:
             frame.index = pd.date_range(chosen.start, periods=len(frame), freq=chosen.step)
         else:  # other copies begin with the time
-            frame.index = pd.to_datetime(frame.pop(frame.columns[0]))
+            frame.index = pd.DatetimeIndex(dates(frame.pop(frame.columns[0]), speeds.name))
     else:
         frame = hdf(speeds)
     if (np.diff(frame.index.to_numpy()) != pd.Timedelta(chosen.step).to_timedelta64()).any():
@@ -110,16 +106,12 @@ def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_m
     if sorted(frame.columns) != sorted(names):
         odd = sorted(set(frame.columns) ^ set(names))
         raise DataError(f"{speeds.name} and the adjacency name different sensors: {', '.join(odd[:5])}")
-    try:
-        value = frame[names].to_numpy(np.float64)
-    except ValueError as error:
-        raise DataError(f"{speeds} holds something else than numbers: {error}") from None
+    value = numbers(frame[names], speeds.name)
     report = []
     if chosen.zero_missing if zero_missing is None else zero_missing:
         value, zeros = zeros_to_missing(value)
         report.append(f"{zeros:,} zeros taken as missing")
-    located = table(_by_suffix([p for p in paths if p != speeds], (".csv",), "sensor places", avoid=("adj",)))
-    located = located.assign(sensor_id=located["sensor_id"].astype(str)).set_index("sensor_id")
+    located = _by_suffix([p for p in paths if p != speeds], (".csv",), "sensor places", avoid=("adj",))
     return Raw(
         value=value[:, :, None],  # [T, N] -> [T, N, 1]
         time=frame.index.to_numpy("datetime64[ns]"),
@@ -128,7 +120,7 @@ def metr_la(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_m
         channels=("speed",),
         units=("mph",),
         edges=from_matrix(weight, graph.threshold, graph.symmetric, ("road", "reverse")),
-        place=located.loc[names, ["latitude", "longitude"]].to_numpy(np.float64),
+        place=places(read_csv(located), "sensor_id", ("latitude", "longitude"), names, located.name),
         place_kind="latlon",
         step_seconds=pd.Timedelta(chosen.step).total_seconds(),
         filled=chosen.filled,
@@ -149,20 +141,17 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
     lacking = [word for word, path in found.items() if path is None]
     if lacking:
         raise DataError(f"AQI-36 needs the files pm25_{', pm25_'.join(lacking)}.txt beside {paths[0].name}")
-    ground, missing = (table(found[word], index_col="datetime") for word in ("ground", "missing"))
-    place = table(found["latlng"], dtype={"sensor_id": str}).set_index("sensor_id")
+    ground, missing = (_hourly(found[word]) for word in ("ground", "missing"))
     if ground.shape != missing.shape or not (ground.index == missing.index).all():
         raise DataError(f"{found['ground']} and {found['missing']} have different rows or columns")
-    time = pd.to_datetime(ground.index, format="%Y/%m/%d %H:%M:%S")
-    if set(np.diff(time.to_numpy("datetime64[s]")).astype(int)) != {3600}:
-        raise DataError(f"{found['ground']}: rows must be one hour apart")
-    value, shown = ground.to_numpy(np.float64), ~np.isnan(missing.to_numpy(np.float64))
+    value, shown = numbers(ground, found["ground"].name), ~np.isnan(numbers(missing, found["missing"].name))
     if zero_missing or (zero_missing is None and chosen.zero_missing):
         value, _ = zeros_to_missing(value)
-    where = place.loc[list(ground.columns), ["latitude", "longitude"]].to_numpy(np.float64)
+    table = read_csv(found["latlng"], dtype={"sensor_id": str})
+    where = places(table, "sensor_id", ("latitude", "longitude"), list(ground.columns), found["latlng"].name)
     return Raw(
         value=value[:, :, None],
-        time=time.to_numpy("datetime64[ns]"),
+        time=ground.index.to_numpy("datetime64[ns]"),
         segment=np.zeros(len(value), np.int64),
         nodes=tuple(ground.columns),
         channels=("pm25",),
@@ -173,6 +162,16 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
         step_seconds=3600.0,
         official=(~np.isnan(value) & ~shown)[:, :, None],
     )
+
+
+def _hourly(path: Path) -> pd.DataFrame:
+    """A file of AQI-36: a column a station, rows by hour."""
+    frame = read_csv(path)
+    refuse_lacking(frame, ["datetime"], str(path), "a table of AQI-36 with a header")
+    time = dates(frame.pop("datetime"), path.name, "%Y/%m/%d %H:%M:%S")
+    if set(np.diff(time).astype("timedelta64[s]").astype(int)) != {3600}:
+        raise DataError(f"{path}: rows must be one hour apart")
+    return frame.set_index(pd.DatetimeIndex(time))
 
 
 def pems_lanes(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
@@ -230,13 +229,9 @@ def pems_lanes(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zer
 
 def _day(path: Path, order: Sequence[str]) -> tuple[pd.DataFrame, dict[str, float]]:
     """One file: rows by time, columns (station-lane, channel), NaN where PeMS did not observe; and station lengths."""
-    frame = table(path)
-    wanted = ["Timestamp", "Station", "Lane Type", "Station Length"]
-    lacking = [name for name in wanted if name not in frame]
-    if lacking:
-        raise DataError(
-            f"{path} has no column {lacking[0]!r}; it must be a PeMS five-minute station file with a header"
-        )
+    frame = read_csv(path)
+    should = "a PeMS five-minute station file with a header"
+    refuse_lacking(frame, ["Timestamp", "Station", "Lane Type", "Station Length"], str(path), should)
     frame = frame[frame["Lane Type"] == "ML"].assign(Station=frame["Station"].astype(str))
     if set(frame["Station"]) != set(order):
         there = ", ".join(sorted(set(frame["Station"])))
@@ -245,19 +240,30 @@ def _day(path: Path, order: Sequence[str]) -> tuple[pd.DataFrame, dict[str, floa
     grid = None
     for station in order:
         rows = frame[frame["Station"] == station].set_index("Timestamp")
-        rows.index = pd.to_datetime(rows.index, format="%m/%d/%Y %H:%M:%S")
+        rows.index = pd.DatetimeIndex(dates(rows.index.to_series(), path.name, "%m/%d/%Y %H:%M:%S"))
         if not rows.index.is_monotonic_increasing or rows.index.has_duplicates:
             raise DataError(f"{path}: the rows of station {station} are not in the order of time, or given twice")
-        lengths[station] = float(rows["Station Length"].iloc[0])
+        lengths[station] = float(numbers(rows[["Station Length"]], path.name)[0, 0])
+        if not 0 < lengths[station] < np.inf:
+            raise DataError(f"{path}: station {station} has the length {lengths[station]:g}; miles above 0 are needed")
         if grid is None:
+            if rows.index[-1] - rows.index[0] > len(rows) * pd.Timedelta("10min") + pd.Timedelta("1D"):
+                raise DataError(
+                    f"{path}: {len(rows)} rows of station {station} from {rows.index[0]} to {rows.index[-1]}; "
+                    "more of them are missing than there"
+                )
             grid = pd.date_range(rows.index[0], rows.index[-1], freq="5min")
         rows = rows.reindex(grid)
         for lane in range(1, 9):
             if f"Lane {lane} Flow" not in rows or rows[f"Lane {lane} Flow"].isna().all():
                 continue
-            seen = rows[f"Lane {lane} Observed"] == 1
-            for channel, (column, _) in PEMS_CHANNELS.items():
-                parts[f"{station}-{lane}", channel] = rows[f"Lane {lane} {column}"].where(seen)
+            wanted = [f"Lane {lane} {name}" for name in ("Observed", *(c for c, _ in PEMS_CHANNELS.values()))]
+            refuse_lacking(rows, wanted, str(path), should)
+            seen, *values = numbers(rows[wanted], path.name).T
+            for channel, value in zip(PEMS_CHANNELS, values, strict=True):
+                parts[f"{station}-{lane}", channel] = pd.Series(np.where(seen == 1, value, np.nan), grid)
+    if not parts:
+        raise DataError(f"{path} has no lane with values; it must be {should}")
     return pd.DataFrame(parts), lengths
 
 

@@ -15,15 +15,16 @@ the eight that it is most correlated with. Nothing is sorted, dropped or renamed
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError
+from ..core.errors import DataError, PipelineError, first_line
+from ..core.tabular import read_csv, read_parquet
 from . import pickles
+from .columns import dates, numbers, places
 from .features import correlated
 from .graph import Edges, from_lanes, from_list, from_matrix, from_places, refuse_unknown
 from .raw import Raw, nowhere, refuse_empty, zeros_to_missing
@@ -63,6 +64,8 @@ def read_own(
     """
     path = Path(path)
     value, time, nodes, names = _values(path, channels)
+    if not nodes:
+        raise DataError(f"{path.name} has no sensor: a column, or a node, each is needed beside the time")
     value, time, segment, step, report = _regular(value, time, path.name)
     if zero_missing:
         value, zeros = zeros_to_missing(value)
@@ -93,15 +96,12 @@ def read_own(
 
 def _table(path: Path) -> pd.DataFrame:
     kind = path.suffix.lower()
-    try:
-        if kind in (".csv", ".txt"):
-            return pd.read_csv(path, dtype={name: str for name in (*NODES, "source", "target")})
-        if kind in (".parquet", ".pq"):
-            frame = pd.read_parquet(path)
-            named = frame.index.name or ("time" if isinstance(frame.index, pd.DatetimeIndex) else None)
-            return frame.rename_axis(named).reset_index() if named else frame
-    except (OSError, ValueError, ImportError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {str(error).splitlines()[0]}") from None
+    if kind in (".csv", ".txt"):
+        return read_csv(path, dtype={name: str for name in (*NODES, "source", "target")})
+    if kind in (".parquet", ".pq"):
+        frame = read_parquet(path)
+        named = frame.index.name or ("time" if isinstance(frame.index, pd.DatetimeIndex) else None)
+        return frame.rename_axis(named).reset_index() if named else frame
     raise DataError(f"{path}: files of the kind {kind or 'without suffix'!r} are not read; use CSV, Parquet or NetCDF")
 
 
@@ -114,7 +114,9 @@ def _values(path: Path, channels: list[str] | None) -> tuple[np.ndarray, np.ndar
     if time is None:
         raise DataError(f"{path.name} has no time column; name one {' or '.join(TIMES[:3])} (it has {_some(frame)})")
     node = next((name for name in frame if str(name).lower() in NODES), None)
-    stamps = _stamps(frame[time], path.name)
+    stamps = dates(frame[time], path.name)
+    if node is not None and frame[node].isna().any():
+        raise DataError(f"{path.name}: {node!r} is empty in row {int(frame[node].isna().to_numpy().argmax()) + 1}")
     if node is None:
         return _wide(frame.drop(columns=time), stamps, path.name, channels)
     return _long(frame.drop(columns=[time, node]), stamps, frame[node].astype(str), path.name, channels, node)
@@ -125,18 +127,6 @@ def _some(frame: Any) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _stamps(column: pd.Series, where: str) -> np.ndarray:
-    """Times [rows] as datetime64[ns]; bare numbers are seconds."""
-    try:
-        if pd.api.types.is_numeric_dtype(column):
-            return (column.to_numpy(np.float64) * 1e9).astype("int64").astype("datetime64[ns]")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Could not infer format")  # what can't be read is an error below
-            return pd.to_datetime(column).to_numpy("datetime64[ns]")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: the time column {column.name!r} can't be read as dates: {error}") from None
-
-
 def _numbers(frame: pd.DataFrame, wanted: list[str] | None, where: str) -> pd.DataFrame:
     """The numeric columns asked for, or all columns, which must then be numeric."""
     if wanted is not None:
@@ -144,19 +134,7 @@ def _numbers(frame: pd.DataFrame, wanted: list[str] | None, where: str) -> pd.Da
         if lacking:
             raise DataError(f"{where} has no column {lacking[0]!r}; it has {_some(frame)}")
         frame = frame[wanted]
-    text = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
-    if text:
-        bad = pd.to_numeric(frame[text[0]], errors="coerce").isna() & frame[text[0]].notna()
-        row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
-        raise DataError(
-            f"{where}: column {text[0]!r} holds {frame[text[0]].iloc[row]!r} in row {row + 1}; leave missing values "
-            "empty, and remove columns that are no measurements"
-        )
-    infinite = np.isinf(frame.to_numpy(np.float64))
-    if infinite.any():
-        row, column = (int(i[0]) for i in np.nonzero(infinite))
-        raise DataError(f"{where}: column {frame.columns[column]!r} is infinite in row {row + 1}; leave it empty")
-    return frame
+    return pd.DataFrame(numbers(frame, where), columns=frame.columns)
 
 
 def _ordered(stamps: np.ndarray, where: str, of: str = "") -> None:
@@ -212,8 +190,10 @@ def _netcdf(path: Path, channels: list[str] | None):
             value = np.stack([data[name].transpose("time", node).values.astype(np.float64) for name in names], axis=2)
             nodes = [str(v) for v in (data[node].values if node in data.coords else range(data.sizes[node]))]
             stamps = data["time"].values.astype("datetime64[ns]")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read as NetCDF: {str(error).splitlines()[0]}") from None
+    except PipelineError:
+        raise
+    except Exception as error:  # the libraries below xarray raise errors of many kinds
+        raise DataError(f"{path} can't be read as NetCDF: {first_line(error)}") from None
     _ordered(stamps, path.name)
     return value, stamps, tuple(nodes), tuple(names)
 
@@ -265,8 +245,8 @@ def _join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
     if kind == ".json":
         try:
             content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} can't be read as JSON: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path} can't be read as JSON: {first_line(error)}") from None
         raw.edges = from_lanes(content, raw.nodes, path.name)
         return
     if kind in (".pkl", ".pickle"):
@@ -285,14 +265,13 @@ def _join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
     for place, pairs in PLACES.items():
         for pair in pairs:
             if node is not None and set(pair) <= set(frame.columns):
-                named = frame[node].astype(str)
-                refuse_unknown(named, raw.nodes, path.name)
-                lacking = [name for name in raw.nodes if name not in set(named)]
-                if lacking:
-                    raise DataError(f"{path.name} gives no place for {len(lacking)} sensors: {', '.join(lacking[:5])}")
-                raw.place = frame.set_index(named).loc[list(raw.nodes), list(pair)].to_numpy(np.float64)
+                refuse_unknown(frame[node].astype(str), raw.nodes, path.name)
+                raw.place = places(frame, node, pair, raw.nodes, path.name)
                 raw.place_kind = place
-                raw.edges = from_places(raw.place, place, threshold, neighbours)
+                try:
+                    raw.edges = from_places(raw.place, place, threshold, neighbours)
+                except DataError as error:
+                    raise DataError(f"{path.name}: {error}") from None
                 return
     raise DataError(
         f"{path.name} is no graph: it must have the columns source and target (weight and type if you like), or node "

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from pipeline.core.catalog import load_catalog
-from pipeline.core.config import SystemConfig, merge, unfold
+from pipeline.core.config import merge, unfold
 from pipeline.core.errors import ConfigError
 from pipeline.core.plan import Plan
+from pipeline.core.section import SystemConfig
 from pipeline.fsnet.settings import STAGES, Settings
 from pipeline.registry import SYSTEMS, system
 

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline.core.config import ArmSettings, Model, SystemConfig
+from pipeline.core.config import ArmSettings, Model
 from pipeline.core.errors import ConfigError
+from pipeline.core.section import SystemConfig
 from pipeline.core.sweeps import expand, points
 
 

@@ -261,13 +261,13 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="files of the kind '.docx' are not read; use CSV or Parquet"):
         read_own(OwnData(path=str(tmp_path / "notes.docx"), target="y"))
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="bad.parquet can't be read as parquet"):
+    with pytest.raises(DataError, match="bad.parquet can't be read as a table"):
         read_own(OwnData(path=str(tmp_path / "bad.parquet"), target="y"))
     (tmp_path / "semicolons.csv").write_text("date;load\n2021-03-01;1,5\n")
     with pytest.raises(DataError, match="one column 'date;load'.*separated by commas"):
         read_own(OwnData(path=str(tmp_path / "semicolons.csv"), target="load"))
     (tmp_path / "bad.csv.gz").write_bytes(b"not gzip")
-    with pytest.raises(DataError, match="bad.csv.gz can't be read as csv"):
+    with pytest.raises(DataError, match="bad.csv.gz can't be read as a table"):
         read_own(OwnData(path=str(tmp_path / "bad.csv.gz"), target="y"))
 
 
