@@ -173,11 +173,11 @@ class Exact:
             share = draws // members + (member < draws % members)
             rng = np.random.default_rng([seed, member, 4])
             both = max(1, JOINT // members)
-            gaps = exact_forecast.clock_gaps(catalogue, targets, both, rng)
+            gaps = exact_forecast.clock_gaps(catalogue, targets, both, rng, self.reader.clock)
             parts.append(exact_forecast.forecast(self.model, self.reader, targets.windows, share, both, rng, gaps))
         self.sampling += time.process_time() - begun
         found = exact_forecast.average(parts)
-        exact = exact_forecast.as_exact(found, catalogue, targets, settings.baselines.quantiles)
+        exact = exact_forecast.as_exact(found, catalogue, targets, settings.baselines.quantiles, self.reader.clock)
         rng = np.random.default_rng([seed, 5])
         scored = scores.score_exact(catalogue, targets, exact, rng)
         at = chosen(targets, KEPT)

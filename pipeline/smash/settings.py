@@ -150,7 +150,7 @@ class Exact(Model):
     base: Literal["etas", "free"] = Field("etas", description="etas: starts exactly at the fitted ETAS")
     hidden: int = Field(48, ge=4, le=512, description="GRU")
     attention: int = Field(8, ge=1, le=128, description="width of the bilinear attention over past events")
-    components: int = Field(3, ge=1, le=16, description="of the mixture of waiting times")
+    components: int = Field(3, ge=3, le=16, description="of the mixture of waiting times (ETAS's law has 3)")
     dropout: float = Field(0.25, ge=0, lt=1)
     tilt: bool = Field(False, description="the state tilts the marks' probabilities; false: they are the base's")
     members: int = Field(1, ge=1, le=8, description="networks whose densities are averaged")

@@ -8,8 +8,10 @@ import torch
 
 from pipeline.smash import etas_fit, exact_base, exact_fit, exact_forecast
 from pipeline.smash.etas import Etas
-from pipeline.smash.exact import Corrected, TimeLaw, objective
+from pipeline.smash.exact import Corrected, objective
 from pipeline.smash.settings import Exact
+from pipeline.smash.ties import Ties
+from pipeline.smash.waiting import TimeLaw
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,10 @@ def bases(catalogue, reader, narrowest=0.0):
     return found
 
 
-def model_of(catalogue, reader, tie=0.0, moved=False, **settings):
-    model = Corrected(*bases(catalogue, reader), reader.sizes, Exact(tilt=True, **settings), tie).eval()
+def model_of(catalogue, reader, moved=False, waiting=None, **settings):
+    ties, area = Ties.fit(catalogue), (catalogue.meta["lattice"]["place"] or 0.0) ** 2
+    given = Exact(tilt=True, **settings)
+    model = Corrected(*bases(catalogue, reader), reader.sizes, given, ties, area, waiting).eval()
     if moved:
         torch.manual_seed(2)
         with torch.no_grad():
@@ -193,7 +197,7 @@ def test_gradients_are_finite_also_for_ties_and_events_at_one_place(make):
     catalogue = make(ties=0.3)
     catalogue.xy[catalogue.offsets[0] : catalogue.offsets[0] + 3] = 0.0
     reader = exact_base.reader_of(catalogue)
-    model = model_of(catalogue, reader, tie=0.3, moved=True)
+    model = model_of(catalogue, reader, moved=True)
     loss, count = objective(model, reader.windows(catalogue.sequences("train")))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and float(count[0]) == len(catalogue.targets("train").row)
