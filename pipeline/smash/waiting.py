@@ -1,7 +1,7 @@
 """The law of operational time: mixtures of Weibull laws, and the one that ETAS's own waiting times follow.
 
 Between two events an ETAS expects z = Lambda(t_{i-1}, t_i) events. If it is right, z has the unit exponential law.
-Where it isn't (a ball is passed every other second, hardly ever sooner), a law of z fitted to the training windows makes
+Where it isn't (a ball is passed every other second, hardly ever sooner), a law of z fitted to training windows makes
 it a modulated renewal process (Cox 1972; Lindqvist, Elvebakk and Heggland 2003): density f(z) lambda(t).
 """
 
