@@ -34,20 +34,21 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
     states, attrs = weights.load(job.inputs["weights"], job.device)
     method = Exact if settings.model.kind == "exact" else Sampled
     arm = method(job, settings, catalogue, states, log)
+    seeds = job.seeds[: settings.model.seeds]
     begun, by_split, drawn = time.process_time(), {"val": [], "test": []}, None
-    for seed in job.seeds:
+    for seed in seeds:
         for split in by_split:
             found, kept = arm.scored(seed, split)
             by_split[split].append(found)
             drawn = kept if drawn is None and split == "test" else drawn
     notes = {"method": settings.model.kind, "events": settings.sampler.events, "samples": settings.sampler.samples}
-    scores.write(job.outputs["scores"], list(job.seeds), by_split, catalogue, notes)
+    scores.write(job.outputs["scores"], list(seeds), by_split, catalogue, notes)
     samples.write(job.outputs["samples"], drawn)
-    metrics = {"evaluate_cpu_s": time.process_time() - begun, "sampling_s": arm.sampling / len(job.seeds)}
+    metrics = {"evaluate_cpu_s": time.process_time() - begun, "sampling_s": arm.sampling / len(seeds)}
     metrics |= {f"parameters_{name}": float(count) for name, count in attrs["parameters"].items()}
     stored = scores.read(job.outputs["scores"])
     for split, prefix in (("test", ""), ("val", "validation_")):
-        found = [scores.metrics(stored, member, split) for member in range(len(job.seeds))]
+        found = [scores.metrics(stored, member, split) for member in range(len(seeds))]
         metrics |= {prefix + name: float(np.mean([one[name] for one in found])) for name in found[0]}
     return Result(
         {name: value for name, value in metrics.items() if np.isfinite(value)}, dataset=catalogue.meta.get("info")

@@ -17,11 +17,12 @@ from ..core.stages import Job, Result
 from ..core.store import read_json
 from . import labels, panels, score_field, slider
 from .events import Catalogue, load
+from .settings import FIELDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BARS = ("crps_time", "energy_location", "log_score_mark", "pit_ks")  # log densities have no natural zero for a bar
+BARS = ("log_likelihood", "crps_time", "energy_location_drawn", "pit_ks")  # what sampled and exact methods share
 COLUMNS = (
     "log_likelihood",
     "log_likelihood_time",
@@ -168,7 +169,7 @@ def page(name: str, block: Mapping[str, Any], cat: Catalogue, folder: Path, path
 def _scores(whole: Board, block: Mapping[str, Any], cat: Catalogue, folder: Path) -> Iterator[tuple[str, Figure]]:
     """Score fields of the arms that learn one, from the weights beside their samples."""
     fields = []
-    for arm in score_field.ARMS:
+    for arm in FIELDS:
         own = folder / arm
         if arm in block["arms"] and (own / "weights.safetensors").exists() and (own / "samples.zarr").exists():
             fields.append(score_field.field(arm, block["arms"][arm]["settings"], cat, own))

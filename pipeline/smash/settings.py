@@ -11,6 +11,7 @@ from ..core.stages import Stage
 
 BASELINES = ("poisson_kde", "clock_kde", "renewal_kde", "history_kde", "hawkes", "etas")
 BRANCHES = ("time", "location", "joint", "mark")
+FIELDS = ("smash", "smash_corrected")  # arms whose learned scores are drawn and whose samplers are timed
 Branch = Literal["time", "location", "joint", "mark"]
 
 
@@ -53,6 +54,7 @@ class ModelKind(Model):
     kind: Literal["smash", "corrected", "exact"] = Field(
         "smash", description="smash: published; corrected: several noise levels; exact: by likelihood"
     )
+    seeds: int | None = Field(None, ge=1, description="the first so many of the scenario's seeds; null: all")
 
 
 class Encoder(Model):
