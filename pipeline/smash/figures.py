@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from ..core.figures import SHEET_DPI, Words, contact_sheet, save, style, translator
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import labels, panels, score_field, slider
+from . import labels, panels, score_field, slider, study_shown
 from .events import Catalogue, load
 from .settings import FIELDS
 
@@ -192,7 +192,8 @@ def _rate(etas: Any, t: np.ndarray, mark: np.ndarray, at: float) -> float:
 def plot(job: Job, settings: Any, log: Any) -> Result:
     """Stage ``plot``: all figures of a table into the folder ``figures``.
 
-    Inputs: ``table`` (``ablation/1``) and ``data`` (the scenarios' prepared files; stores lie beside them).
+    Inputs: ``table`` (``ablation/1``) and ``data`` (the scenarios' prepared files; beside them lie ``fitted``,
+    ``samples`` and ``weights``, which the rule declares); ``sampling``: the sampling-time study, if any.
 
     Raises
     ------
@@ -217,6 +218,9 @@ def plot(job: Job, settings: Any, log: Any) -> Result:
             cat = load(path)
             if (path.parent / "etas.json").exists() and cat.meta.get("places", True):
                 page(name, block, cat, path.parent, folder / f"{name}_slider.html", words)
+        if job.inputs.get("sampling"):
+            figure = study_shown.chart(read_json(job.inputs["sampling"]), words)
+            pictures.insert(0, save(figure, folder / "sampling.png"))
         sheet = contact_sheet(pictures[:36], words("All figures"), ", ".join(table["scenarios"]))
         save(sheet, folder / "contact_sheet.png", SHEET_DPI)
     return Result({"pictures": float(len(pictures) + 1)}, figures=("figures",))

@@ -63,7 +63,7 @@ def smash_study(wc):
     had, _ = plan.available("smash", wc.root, "ablation", mode())
     section = plan.system(wc.root, "smash")
     timed = any(set(FIELDS) <= set(section.scenario(scenario).arms) for scenario in had)
-    return [f"{wc.root}/smash_sampling.json"] if timed else []
+    return f"{wc.root}/smash_sampling.json" if timed else []
 
 
 def smash_sampled(wc):
