@@ -160,20 +160,21 @@ class Exact:
         self.sampling = 0.0
         self.model, self.reader = build(catalogue, job.inputs.get("fitted"), settings.exact)
 
-    def scored(self, seed: int, split: str) -> tuple[dict[str, np.ndarray], samples.Drawn]:
-        """Scores over all targets of a split, and the samples to keep."""
+    def scored(self, seed: int, split: str) -> tuple[dict[str, np.ndarray], samples.Drawn | None]:
+        """Scores over all targets of a split, and the samples to keep (of the test split)."""
         from . import exact_forecast
 
         settings, catalogue = self.settings, self.catalogue
         targets = catalogue.targets(split)
-        members, draws = settings.exact.members, settings.baselines.samples
+        members, test = settings.exact.members, split == "test"
+        draws = settings.baselines.samples if test else 0  # validation needs likelihoods alone
         begun = time.process_time()
         parts = []
         for member in range(members):
             self.model.load_state_dict(self.states[1000 * member + seed])
             share = draws // members + (member < draws % members)
             rng = np.random.default_rng([seed, member, 4])
-            both = max(1, JOINT // members)
+            both = max(1, JOINT // members) if test else 0
             gaps = exact_forecast.clock_gaps(catalogue, targets, both, rng, self.reader.clock)
             parts.append(exact_forecast.forecast(self.model, self.reader, targets.windows, share, both, rng, gaps))
         self.sampling += time.process_time() - begun
@@ -181,6 +182,8 @@ class Exact:
         exact = exact_forecast.as_exact(found, catalogue, targets, settings.baselines.quantiles, self.reader.clock)
         rng = np.random.default_rng([seed, 5])
         scored = scores.score_exact(catalogue, targets, exact, rng)
+        if not test:
+            return scored, None
         at = chosen(targets, KEPT)
         gap = exact.quantiles_time[at][:, np.linspace(0, exact.quantiles_time.shape[1] - 1, draws).astype(int)]
         gap = rng.permuted(gap, axis=1)

@@ -192,9 +192,9 @@ def as_exact(
         log_location=total,
         mark_given_tx=np.exp(joint - total[:, None]),
         mark_given_t=np.exp(found.log_mark),
-        samples_location=found.places,
+        samples_location=found.places if found.places.shape[1] else None,
         hpd_location=found.hpd if np.isfinite(found.hpd).any() else None,
-        joint=Samples(found.joint_gap, found.joint_place),
+        joint=Samples(found.joint_gap, found.joint_place) if found.joint_gap.shape[1] else None,
     )
     if catalogue.meta["lattice"]["time"]:
         for name, value in (
@@ -221,6 +221,8 @@ def clock_gaps(
     """Gaps drawn from the clock's law [events of the catalogue, count] at the targets; None where the model has one."""
     if not catalogue.meta["lattice"]["time"]:
         return None
+    if not count:
+        return np.zeros((len(catalogue.t), 0))
     quantiles = clock.MinuteHazard.fit(catalogue, memory=memory).predict(catalogue, targets, 10 * count)[
         "quantiles_time"
     ]
