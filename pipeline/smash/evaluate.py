@@ -16,7 +16,7 @@ from .settings import Evaluate
 
 VALIDATION = 200  # validation events that are drawn for, where drawing is slow
 KEPT = 500  # test events whose samples are stored
-JOINT = 16  # draws of gap and place together, for methods whose densities are exact
+JOINT = 8  # draws of gap and place together, for methods whose densities are exact
 
 
 def chosen(targets: Targets, count: int | None) -> np.ndarray:
