@@ -52,6 +52,7 @@ def gains(board: Board, entries: Sequence[Mapping[str, Any]]) -> Figure:
         panel.grid(axis="x")
         panel.set_xlabel(board.words("difference [nats/event]"))
         panel.margins(x=0.12)
+        panel.locator_params(axis="x", nbins=4)
     against = "–"
     axes[0].set_yticks(range(len(pairs)), [f"{a} {against} {b}" for a, b in pairs])
     axes[0].set_ylim(len(pairs) - 0.4, -0.6)
