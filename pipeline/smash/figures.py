@@ -90,6 +90,18 @@ def draw(
         yield from _scores(whole, block, cat, folder)
 
 
+class Still:
+    """A background whose densities are wanted on one grid again and again: computed once."""
+
+    def __init__(self, background: Any):
+        self.background, self.scale, self.found = background, background.scale, None
+
+    def features(self, where: np.ndarray) -> np.ndarray:
+        if self.found is None:
+            self.found = self.background.features(where)
+        return self.found
+
+
 @dataclass
 class Shown:
     """One test window of median length, and the fitted ETAS on it."""
@@ -123,7 +135,7 @@ def shown_window(cat: Catalogue, folder: Path, cells: int = CELLS) -> Shown:
     rows = np.arange(cat.offsets[sequence], cat.offsets[sequence + 1])
     features = np.zeros((len(cat.t), background.components, cat.marks), np.float32)
     features[rows] = background.catalogue_features(cat, rows)
-    made = Forecaster(fitted, background, features)
+    made = Forecaster(fitted, Still(background), features)
     axes = background.lattice
     if axes is None:
         low, high = np.array(cat.meta["bbox"])
