@@ -156,9 +156,11 @@ def _points(axes: Axes, board: Board, methods: Sequence[Method], metric: str, me
         axes.plot(at, row, marker=cut, markersize=6, color=board.kinds[method.kind], zorder=3)
     _column(axes, rows, [number(method.mean(metric)) if method.mean(metric) is not None else "–" for method in methods])
     low, high = sorted((best - sign * 1.15 * reach, best + sign * 0.08 * reach))
+    axes.set_xlim(low, high)
+    axes.locator_params(axis="x", nbins=3)
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])  # none below the column of numbers
     axes.set_xlim(low, high + 0.45 * (high - low))
     axes.set_xlabel(board.words(board.labels[metric]))
-    axes.locator_params(axis="x", nbins=4)
 
 
 def plain_log(axis: Axis, room: int = 5) -> None:
