@@ -119,6 +119,9 @@ def _bars(axes: Axes, board: Board, methods: Sequence[Method], metric: str) -> N
     rows = _rows(axes, methods)
     means = np.array([np.nan if (value := method.mean(metric)) is None else value for method in methods])
     known = means[np.isfinite(means)]
+    if len(known) and known.min() < 0:
+        _points(axes, board, methods, metric, means)
+        return
     # One diverged method must not squeeze all others into nothing: its bar is cut, its number stands.
     limit = min(known.max(), 4 * np.median(known)) if len(known) and known.max() > 0 else 1.0
     axes.barh(rows, np.minimum(np.nan_to_num(means), limit), color=[board.kinds[m.kind] for m in methods], height=0.72)
@@ -131,6 +134,33 @@ def _bars(axes: Axes, board: Board, methods: Sequence[Method], metric: str) -> N
     axes.set_xlim(0, 1.42 * limit)
     axes.set_xlabel(board.words(board.labels[metric]))
     axes.locator_params(axis="x", nbins=3)
+
+
+def _points(axes: Axes, board: Board, methods: Sequence[Method], metric: str, means: np.ndarray) -> None:
+    """Dots for a metric with values below zero (a log-likelihood): its zero means nothing, so no bar starts there."""
+    rows, known = np.arange(len(methods)), means[np.isfinite(means)]
+    sign = 1 if metric in board.higher else -1
+    best = known.max() if sign > 0 else known.min()
+    away = np.sort(np.abs(known - best))
+    # One diverged method must not squeeze all others into nothing: it is cut, its number stands.
+    reach = max(min(away.max(), 4 * np.median(away)), 1e-9)
+    shown = best - sign * np.minimum(np.abs(means - best), 1.02 * reach)
+    axes.hlines(rows, best - sign * 1.1 * reach, shown, color=FAINT, linewidth=2.2, zorder=1)
+    for row, method, mean, at in zip(rows, methods, means, shown, strict=True):
+        if not np.isfinite(mean):
+            continue
+        interval = method.interval(metric)
+        if interval is not None and mean == at:
+            axes.plot(interval, [row, row], color=INK, linewidth=1.1, solid_capstyle="butt")
+        cut = ("<" if sign > 0 else ">") if mean != at else "o"
+        axes.plot(at, row, marker=cut, markersize=6, color=board.kinds[method.kind], zorder=3)
+    _column(axes, rows, [number(method.mean(metric)) if method.mean(metric) is not None else "–" for method in methods])
+    low, high = sorted((best - sign * 1.15 * reach, best + sign * 0.08 * reach))
+    axes.set_xlim(low, high)
+    axes.locator_params(axis="x", nbins=3)
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])  # none below the column of numbers
+    axes.set_xlim(low, high + 0.45 * (high - low))
+    axes.set_xlabel(board.words(board.labels[metric]))
 
 
 def plain_log(axis: Axis, room: int = 5) -> None:

@@ -11,7 +11,7 @@ from ..core.errors import DataError
 from ..core.figures import number
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import labels
+from . import labels, study_shown
 from .figures import COLUMNS
 
 
@@ -114,8 +114,8 @@ def _flat(value: Any) -> list[float]:
     return [item for part in value for item in _flat(part)] if isinstance(value, list) else [float(value)]
 
 
-def report(table: Mapping[str, Any]) -> str:
-    """The whole report."""
+def report(table: Mapping[str, Any], study: Mapping[str, Any] | None = None) -> str:
+    """The whole report, with the sampling-time study where there is one."""
     lines = ["# SMASH: analysis", ""]
     for name, block in table["scenarios"].items():
         found = methods(block)
@@ -134,13 +134,15 @@ def report(table: Mapping[str, Any]) -> str:
                 f"of the number holds {100 * test['coverage95_number']:.0f} %",
             ]
         lines.append("")
+    if study:
+        lines += study_shown.lines(study)
     if table.get("unavailable"):
         lines += ["## Not run", "", *[f"- {name}: {why}" for name, why in table["unavailable"].items()], ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def analyse(job: Job, settings: Any, log: Any) -> Result:
-    """Stage ``analyse``: the report of a table (``table``) as Markdown (``report``).
+    """Stage ``analyse``: the report of a table (``table``) as Markdown (``report``); ``sampling``: the study, if any.
 
     Raises
     ------
@@ -150,5 +152,6 @@ def analyse(job: Job, settings: Any, log: Any) -> Result:
     table = read_json(job.inputs["table"])
     if table.get("schema") != "ablation/1" or table.get("system") != "smash":
         raise DataError(f"{job.inputs['table']} is no results table of SMASH; make it by the stage ablation")
-    Path(job.outputs["report"]).write_text(report(table))
+    study = job.inputs.get("sampling")
+    Path(job.outputs["report"]).write_text(report(table, read_json(study) if study else None))
     return Result(tables=("report",))

@@ -1,6 +1,7 @@
 """Trivial and classical forecasts of the next event: each is a law of the gap, one of the place and one of the mark.
 
-poisson_kde   constant rate (minute lattices: hour of the week × minute of the hour) × kernel density × mark frequencies
+poisson_kde   constant rate × kernel density × mark frequencies
+clock_kde     where times are whole minutes: hour of the week × minute of the hour × kernel density × mark frequencies
 renewal_kde   log-normal mixture of the gap × kernel density × marks by the mark before (first-order Markov)
 history_kde   the same gaps and marks × kernel density of the window's own past events, which fade
 hawkes        multivariate Hawkes process in time and marks × kernel density
@@ -61,9 +62,10 @@ class Baselines:
         if name == "hawkes":
             law, marks = self.hawkes.predict(self.cat, targets, quantiles)
         else:
-            law = self._poisson(targets, quantiles) if name == "poisson_kde" else self._renewal(targets, quantiles)
-            marks = self._frequencies(len(targets.row)) if name == "poisson_kde" else self._markov(targets)
-        if name not in ("poisson_kde", "hawkes"):
+            laws = {"poisson_kde": self._poisson, "clock_kde": self._clock}
+            law = laws.get(name, self._renewal)(targets, quantiles)
+            marks = self._frequencies(len(targets.row)) if name in laws else self._markov(targets)
+        if name not in ("poisson_kde", "clock_kde", "hawkes"):
             marks = self.ties.given_tie(self.cat, targets, marks)
         out = Exact(**law, mark_given_t=marks, mark_given_tx=marks)
         if not self.cat.meta.get("places", True):
@@ -122,16 +124,14 @@ class Baselines:
         self.chosen["clock_memory"] = memory
         return MinuteHazard.fit(self.cat, memory=memory)
 
+    def _clock(self, targets: Targets, quantiles: int | None) -> dict[str, Any]:
+        found = self.clock.predict(self.cat, targets, quantiles or 1)
+        return found if quantiles else found | {"quantiles_time": None}
+
     def _poisson(self, targets: Targets, quantiles: int | None) -> dict[str, Any]:
-        if self.clock is not None:
-            return self.clock.predict(self.cat, targets, quantiles or 1) | (
-                {} if quantiles else {"quantiles_time": None}
-            )
-        left = self._left(targets)
-        log = np.full(len(targets.row), math.log(self.rate))
-        return gaps.law(
-            self.cat, targets, log, lambda gap: self.rate * gap, self.rate * left, 12 / self.rate, quantiles
-        )
+        left, rate = self._left(targets), self.rate
+        log = np.full(len(targets.row), math.log(rate))
+        return gaps.law(self.cat, targets, log, lambda gap: rate * gap, rate * left, 12 / rate, quantiles)
 
     def _left(self, targets: Targets) -> np.ndarray:
         """[W] time from the last event to the window's end."""

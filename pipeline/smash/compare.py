@@ -21,7 +21,7 @@ from .data import info
 from .events import SPLITS, Catalogue, load
 from .settings import RunBaselines
 
-DRAWS = 2000
+DRAWS, KOLMOGOROV_DRAWS = 2000, 500
 # what is compared in pairs: name of the metric -> how one window's sum is made of the events' values
 PAIRED = {
     "log_likelihood": ("log_time", "log_location", "log_mark_given_tx", "log_survival"),
@@ -35,6 +35,7 @@ PAIRED = {
     "log_score_mark": ("log_mark_given_t",),
     "brier": ("brier",),
 }
+KOLMOGOROV = {"pit_ks": "pit_time"}  # distances of all values together: no sum over events
 NEGATIVE = ("log_score_mark",)  # scores that are minus the stored value
 
 
@@ -68,6 +69,14 @@ def by_window(found: scores.Scores, member: int, metric: str) -> tuple[np.ndarra
     return (-total if metric in NEGATIVE else total), count
 
 
+def resampled(windows: int, block: int, draws: int, seed: int) -> np.ndarray:
+    """Windows [draws, n] of a circular block bootstrap: runs of ``block`` consecutive ones."""
+    block = max(1, min(block, windows))
+    starts = np.random.default_rng(seed).integers(0, windows, (draws, -(-windows // block)))
+    rows = (starts[:, :, None] + np.arange(block)) % windows  # [draws, blocks, block]
+    return rows.reshape(draws, -1)
+
+
 def paired(
     a: np.ndarray, b: np.ndarray, count: np.ndarray, block: int, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
@@ -83,30 +92,75 @@ def paired(
     difference (mean per event), ci95, two-sided bootstrap p, test, n (events), windows, share of windows where a is
     greater. The ratio of resampled sums and counts is taken, so windows weigh by their events.
     """
-    delta = a - b
-    windows = len(delta)
-    block = max(1, min(block, windows))
-    starts = np.random.default_rng(seed).integers(0, windows, (draws, -(-windows // block)))
-    rows = (starts[:, :, None] + np.arange(block)) % windows  # [draws, blocks, block]
-    total, events = delta[rows].sum(axis=(1, 2)), count[rows].sum(axis=(1, 2))
-    means = total / np.maximum(events, 1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    tail = min((means <= 0).mean(), (means >= 0).mean())
+    delta, windows = a - b, len(a)
+    rows = resampled(windows, block, draws, seed)
+    means = delta[rows].sum(axis=1) / np.maximum(count[rows].sum(axis=1), 1)
     return {
         "difference": float(delta.sum() / count.sum()),
-        "ci95": [float(low), float(high)],
-        "p": float(min(1.0, 2 * max(tail, 1 / draws))),
-        "test": f"paired circular bootstrap of blocks of {block} windows, {draws} draws",
+        **_spread(means, block),
         "n": int(count.sum()),
         "windows": windows,
         "greater": float((delta[count > 0] > 0).mean()),
     }
 
 
+def _spread(means: np.ndarray, block: int) -> dict[str, Any]:
+    """Interval and two-sided p of bootstrapped differences [draws]."""
+    low, high = np.quantile(means, [0.025, 0.975])
+    tail = min((means <= 0).mean(), (means >= 0).mean())
+    return {
+        "ci95": [float(low), float(high)],
+        "p": float(min(1.0, 2 * max(tail, 1 / len(means)))),
+        "test": f"paired circular bootstrap of blocks of {block} windows, {len(means)} draws",
+    }
+
+
+def distances(values: np.ndarray, window: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Kolmogorov distances [draws] from the uniform law of values [n], each counted as often as its window was drawn.
+
+    times: [draws, W] how often; window: [n].
+    """
+    order = np.argsort(values)
+    u, found = values[order], np.empty(len(times))
+    for draw, counts in enumerate(times):
+        weight = counts[window[order]]
+        up = np.cumsum(weight) / max(weight.sum(), 1)
+        found[draw] = max((up - u).max(), (u - up + weight / max(weight.sum(), 1)).max())
+    return found
+
+
+def _distances(
+    a: tuple[scores.Scores, list[int]], b: tuple[scores.Scores, list[int]], source: str, block: int
+) -> dict[str, Any] | None:
+    """The difference of two methods' Kolmogorov distances, windows resampled together; members are averaged."""
+    means = []
+    for found, members in (_common(a, b, source), _common(b, a, source)):
+        if source not in found.values:
+            return None
+        windows = found.window[found.window_split == SPLITS.index("test")]
+        place = np.searchsorted(windows, found.sequence[found.split == SPLITS.index("test")])
+        rows = resampled(len(windows), block, KOLMOGOROV_DRAWS, 0)
+        times = np.stack([np.bincount(row, minlength=len(windows)) for row in rows])
+        times = np.concatenate([np.ones((1, len(windows)), int), times])  # first all windows once
+        each = []
+        for member in members:
+            values = found.of(source, member)
+            used = np.isfinite(values)
+            if not used.any():
+                return None
+            each.append(distances(values[used], place[used], times))
+        means.append((np.mean(each, axis=0), int(used.sum()), len(windows)))
+    (one, n, windows), (other, _, _) = means
+    away = one - other
+    return {"difference": float(away[0]), **_spread(away[1:], block), "n": n, "windows": windows, "greater": None}
+
+
 def contrast(
     a: tuple[scores.Scores, list[int]], b: tuple[scores.Scores, list[int]], metric: str, block: int
 ) -> dict[str, Any] | None:
     """Compare two methods (store and members) on the events that both have scored; members are averaged."""
+    if metric in KOLMOGOROV:
+        return _distances(a, b, KOLMOGOROV[metric], block)
     parts = []
     for found, members in (_common(a, b, metric), _common(b, a, metric)):
         sums = [by_window(found, member, metric) for member in members]
@@ -125,7 +179,7 @@ def _common(
     """The first store with the events blanked that either lacks: sampled arms are scored on a subset."""
     from dataclasses import replace
 
-    names = [name for name in PAIRED[metric] if name != "log_survival"]
+    names = [name for name in PAIRED.get(metric, (metric,)) if name != "log_survival"]
     if any(name not in found.values for found, _ in (one, other) for name in names):
         return one
     used = np.ones(len(one[0].split), bool)
@@ -202,7 +256,7 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
         arms[name] = {
             "status": "done",
             "settings": run["settings"],
-            "seeds": run["seeds"],
+            "seeds": [int(member) for member in found.members],
             "parameters": int(run["metrics"].get("parameters_trainable", 0)) or None,
             "location_given": found.attrs.get("location_given", "time"),
         }
@@ -231,7 +285,7 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
     size = block_of(cat)
     comparisons = []
     for a, b in entry["compare"]:
-        for metric in PAIRED:
+        for metric in (*PAIRED, *KOLMOGOROV):
             found = contrast(methods[a], methods[b], metric, size)
             if found is not None:
                 comparisons.append({"a": a, "b": b, "metric": metric, **found})

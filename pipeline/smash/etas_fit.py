@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..core.store import read_json, write_json
-from . import windows
+from . import waiting, windows
 from .etas import Etas
 from .events import Catalogue
 from .ties import Ties
@@ -178,7 +178,7 @@ def fit(
     soft = [etas.mark_logits, etas.background_mix, etas.background_mark]
 
     def value(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        _set(chosen, vector)
+        set_parameters(chosen, vector)
         loss = -log_likelihood(etas, events, weights, factors) / count
         loss = loss + PENALTY * sum((p**2).mean() for p in soft) + PENALTY * 0.01 * sum((p**2).mean() for p in chosen)
         if centre is not None:
@@ -196,11 +196,12 @@ def fit(
     )  # fmt: skip
     if not np.isfinite(found.fun):
         raise DataError("the likelihood of ETAS is not finite on these data; look for repeated or distant events")
-    _set(chosen, found.x)
+    set_parameters(chosen, found.x)
     return {"log_likelihood": -float(found.fun), "iterations": int(found.nit), "evaluations": int(found.nfev)}
 
 
-def _set(parameters: list[Tensor], vector: np.ndarray) -> None:
+def set_parameters(parameters: list[Tensor], vector: np.ndarray) -> None:
+    """Write a flat vector into parameters, one after the other."""
     place = 0
     with torch.no_grad():
         for p in parameters:
@@ -216,11 +217,21 @@ class Fitted:
     ----------
     time, place: the model whose rate gives the times, and the one whose shares give p(x, k | t).
     attrs: memories chosen, validation table, parameters with standard errors, background's settings; plain data.
+        ``waiting``: rows of the law of operational time where it isn't the unit exponential (:mod:`.waiting`).
     """
 
     time: Etas
     place: Etas
     attrs: dict[str, Any]
+
+    @property
+    def waiting(self) -> list[list[float]]:
+        return self.attrs.get("waiting") or waiting.unit()
+
+    @property
+    def law(self) -> waiting.TimeLaw:
+        """Law of operational time [Q], in double precision."""
+        return waiting.law_of(torch.tensor(self.waiting, dtype=torch.float64))
 
     def save(self, path: Path | str) -> None:
         write_json(path, {"time": self.time.to_dict(), "place": self.place.to_dict(), "attrs": self.attrs})
@@ -321,43 +332,10 @@ def estimate(
             log.info(f"etas, memory {name}: validation {found}")
     attrs = {"memory": best, "validation": table, "parts": list(parts), "max_lag": max_lag, "pull": pull}
     if errors:
+        from .etas_errors import standard_errors
+
         attrs["parameters"] = standard_errors(base, once, factors)
     return Fitted(models[best["time"]], models[best["place"]], attrs)
-
-
-def standard_errors(
-    etas: Etas, events: Events, factors: tuple[str, ...] = FACTORS, step: float = 5e-3
-) -> dict[str, dict[str, Any]]:
-    """Estimates with standard errors, from the curvature of the log likelihood (all parameters but the mixing logits).
-
-    The Hessian is differenced from exact gradients. Parameters are logarithms (``log_q``: of q - 1). The mixture of
-    background densities is held: its weights are many and interchangeable.
-    """
-    names = [name for name, _ in etas.named_parameters() if name not in ("background_mix",)]
-    chosen = [dict(etas.named_parameters())[name] for name in names]
-    ones = torch.ones(len(events.end))
-    start = np.concatenate([p.detach().double().numpy().ravel() for p in chosen])
-
-    def gradient(vector: np.ndarray) -> np.ndarray:
-        _set(chosen, vector)
-        found = torch.autograd.grad(log_likelihood(etas, events, ones, factors), chosen, allow_unused=True)
-        flat = [torch.zeros_like(p) if g is None else g for g, p in zip(found, chosen, strict=True)]
-        return np.concatenate([g.double().numpy().ravel() for g in flat])
-
-    centre = gradient(start)
-    hessian = np.stack([gradient(start + step * unit) - centre for unit in np.eye(len(start))]) / step
-    _set(chosen, start)
-    # logits have directions in which nothing changes: a weak prior keeps the matrix invertible
-    information = -0.5 * (hessian + hessian.T) + 1e-2 * np.eye(len(start))
-    values, vectors = np.linalg.eigh(information)
-    variance = ((vectors**2) / np.maximum(values, 1e-2)).sum(axis=1)
-    found, place = {}, 0
-    for name, parameter in zip(names, chosen, strict=True):
-        size = parameter.numel()
-        error = np.sqrt(variance[place : place + size]).reshape(parameter.shape)
-        found[name] = {"estimate": parameter.detach().double().numpy().tolist(), "error": error.tolist()}
-        place += size
-    return found
 
 
 def trace(fitted: Fitted, events: Events) -> dict[str, np.ndarray]:

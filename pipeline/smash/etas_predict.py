@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from . import ties
+from . import regions, ties
 from .clock import MinuteHazard
 from .etas import Etas
 from .etas_fit import Events, Fitted, rates, trace
@@ -15,9 +15,7 @@ from .events import Catalogue, Targets
 from .kde import Background
 from .scores import Exact, Samples
 
-GRID = 120  # points of an event's table of expected events
-REGIONS = 300  # events whose highest-density content is computed
-REGION_SAMPLES = 50
+GRID = 140  # points of an event's table of expected events
 
 
 @dataclass
@@ -88,23 +86,24 @@ class Forecaster:
             for name, value in law.items():
                 setattr(out, name, value)
             return out.quantiles_time
-        hurdle = ties.Ties.fit(cat)
-        rate, gone = found["rate"][scored], found["compensator"][scored]
-        log_time, cdf, left = hurdle.mixed(cat, targets, np.log(rate) - gone, -np.expm1(-gone))
+        hurdle, law = ties.Ties.fit(cat), self.fitted.law
+        rate, gone = found["rate"][scored], torch.as_tensor(found["compensator"][scored])
+        density, survival = law.log_density(gone).numpy(), law.log_survival(gone).numpy()
+        log_time, cdf, left = hurdle.mixed(cat, targets, np.log(rate) + density, -np.expm1(survival))
         out.log_time, out.cdf_time, out.cdf_time_left = log_time, cdf, left
-        out.log_survival = hurdle.survival(cat, targets, -found["tail"])
+        out.log_survival = hurdle.survival(cat, targets, law.log_survival(torch.as_tensor(found["tail"])).numpy())
         if rng is None:
             return None
         table, grid = self._integral(events, scored)
         level = (np.arange(quantiles) + 0.5) / quantiles
-        out.quantiles_time = hurdle.quantiles(cat, targets, level, lambda u: _invert(table, grid, -np.log1p(-u)))
+        out.quantiles_time = hurdle.quantiles(cat, targets, level, lambda u: _invert(table, grid, law.quantile(u)))
         return out.quantiles_time
 
     def _integral(self, events: Events, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected events from the event before each target on, as [n, G] over gaps [G] that are alike for all."""
         etas = self.fitted.time
         slowest = float(etas.log_mu.exp())
-        grid = np.concatenate([[0.0], np.geomspace(1e-5 / slowest, 9 / slowest, GRID - 1)])
+        grid = np.concatenate([[0.0], np.geomspace(1e-5 / slowest, 30 / slowest, GRID - 1)])
         steps = torch.as_tensor(grid, dtype=events.t.dtype)
         n = len(events.t)
         before = torch.where(events.scored, events.t.roll(1), events.t)
@@ -165,16 +164,12 @@ class Forecaster:
         return out
 
     def _regions(self, cat: Catalogue, events: Events, out: Exact, rng: np.random.Generator) -> np.ndarray:
-        """Content of the highest-density region through the truth [n]: the share of draws with a higher density."""
+        """Content of the highest-density region through the truth [n], NaN but for some events."""
         rows = np.flatnonzero(events.scored.numpy())
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), REGIONS)).astype(int))
-        level = np.full(len(rows), np.nan)
-        take = min(REGION_SAMPLES, out.samples_location.shape[1])
-        where = out.samples_location[chosen][:, :take]  # [m, S, 2]
+        chosen, level = regions.chosen(len(rows)), np.full(len(rows), np.nan)
+        where = out.samples_location[chosen][:, : regions.SAMPLES]  # [m, S, 2]
         dense = self.density(cat, events, rows[chosen], where)
-        truth = out.log_location[chosen][:, None]
-        above, same = (dense > truth + 1e-5).mean(axis=1), (np.abs(dense - truth) <= 1e-5).mean(axis=1)
-        level[chosen] = above + rng.random(len(chosen)) * same
+        level[chosen] = regions.content(dense, out.log_location[chosen], rng)
         return level
 
     def density(self, cat: Catalogue, events: Events, rows: np.ndarray, where: np.ndarray) -> np.ndarray:

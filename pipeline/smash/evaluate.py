@@ -16,7 +16,7 @@ from .settings import Evaluate
 
 VALIDATION = 200  # validation events that are drawn for, where drawing is slow
 KEPT = 500  # test events whose samples are stored
-JOINT = 16  # draws of gap and place together, for methods whose densities are exact
+JOINT = 8  # draws of gap and place together, for methods whose densities are exact
 
 
 def chosen(targets: Targets, count: int | None) -> np.ndarray:
@@ -34,20 +34,21 @@ def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
     states, attrs = weights.load(job.inputs["weights"], job.device)
     method = Exact if settings.model.kind == "exact" else Sampled
     arm = method(job, settings, catalogue, states, log)
+    seeds = job.seeds[: settings.model.seeds]
     begun, by_split, drawn = time.process_time(), {"val": [], "test": []}, None
-    for seed in job.seeds:
+    for seed in seeds:
         for split in by_split:
             found, kept = arm.scored(seed, split)
             by_split[split].append(found)
             drawn = kept if drawn is None and split == "test" else drawn
     notes = {"method": settings.model.kind, "events": settings.sampler.events, "samples": settings.sampler.samples}
-    scores.write(job.outputs["scores"], list(job.seeds), by_split, catalogue, notes)
+    scores.write(job.outputs["scores"], list(seeds), by_split, catalogue, notes)
     samples.write(job.outputs["samples"], drawn)
-    metrics = {"evaluate_cpu_s": time.process_time() - begun, "sampling_s": arm.sampling / len(job.seeds)}
+    metrics = {"evaluate_cpu_s": time.process_time() - begun, "sampling_s": arm.sampling / len(seeds)}
     metrics |= {f"parameters_{name}": float(count) for name, count in attrs["parameters"].items()}
     stored = scores.read(job.outputs["scores"])
     for split, prefix in (("test", ""), ("val", "validation_")):
-        found = [scores.metrics(stored, member, split) for member in range(len(job.seeds))]
+        found = [scores.metrics(stored, member, split) for member in range(len(seeds))]
         metrics |= {prefix + name: float(np.mean([one[name] for one in found])) for name in found[0]}
     return Result(
         {name: value for name, value in metrics.items() if np.isfinite(value)}, dataset=catalogue.meta.get("info")
@@ -159,27 +160,30 @@ class Exact:
         self.sampling = 0.0
         self.model, self.reader = build(catalogue, job.inputs.get("fitted"), settings.exact)
 
-    def scored(self, seed: int, split: str) -> tuple[dict[str, np.ndarray], samples.Drawn]:
-        """Scores over all targets of a split, and the samples to keep."""
+    def scored(self, seed: int, split: str) -> tuple[dict[str, np.ndarray], samples.Drawn | None]:
+        """Scores over all targets of a split, and the samples to keep (of the test split)."""
         from . import exact_forecast
 
         settings, catalogue = self.settings, self.catalogue
         targets = catalogue.targets(split)
-        members, draws = settings.exact.members, settings.baselines.samples
+        members, test = settings.exact.members, split == "test"
+        draws = settings.baselines.samples if test else 0  # validation needs likelihoods alone
         begun = time.process_time()
         parts = []
         for member in range(members):
             self.model.load_state_dict(self.states[1000 * member + seed])
             share = draws // members + (member < draws % members)
             rng = np.random.default_rng([seed, member, 4])
-            both = max(1, JOINT // members)
-            gaps = exact_forecast.clock_gaps(catalogue, targets, both, rng)
+            both = max(1, JOINT // members) if test else 0
+            gaps = exact_forecast.clock_gaps(catalogue, targets, both, rng, self.reader.clock)
             parts.append(exact_forecast.forecast(self.model, self.reader, targets.windows, share, both, rng, gaps))
         self.sampling += time.process_time() - begun
         found = exact_forecast.average(parts)
-        exact = exact_forecast.as_exact(found, catalogue, targets, settings.baselines.quantiles)
+        exact = exact_forecast.as_exact(found, catalogue, targets, settings.baselines.quantiles, self.reader.clock)
         rng = np.random.default_rng([seed, 5])
         scored = scores.score_exact(catalogue, targets, exact, rng)
+        if not test:
+            return scored, None
         at = chosen(targets, KEPT)
         gap = exact.quantiles_time[at][:, np.linspace(0, exact.quantiles_time.shape[1] - 1, draws).astype(int)]
         gap = rng.permuted(gap, axis=1)

@@ -2,8 +2,9 @@
 
 It starts at the fitted ETAS (every output of the network is zero at first, and the parameters of ETAS go on learning):
 
-time    z = Lambda(t_{i-1}, t) of ETAS has the unit exponential law under ETAS; here a mixture of Weibull laws whose
-        shapes, scales and weights the state sets. Density, survival and distribution function are closed forms.
+time    z = Lambda(t_{i-1}, t) of ETAS has the unit exponential law under ETAS (or the law that was fitted to it, see
+        :mod:`pipeline.smash.waiting`); here a mixture of Weibull laws whose shapes, scales and weights the state moves.
+        Density, survival and distribution function are closed forms.
 place   ETAS's mixture over past events and background, given the time: the network moves the weights of past events
         (bilinear attention on their states, and what is known of the pair), their widths, and the background's mixture.
 mark    each part's mark probabilities tilted by the state; f(x, k | t) for all k, so that both orders of
@@ -12,7 +13,6 @@ mark    each part's mark probabilities tilted by the state; f(x, k | t) for all 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -21,50 +21,12 @@ from torch import Tensor, nn
 
 from .etas_fit import Events
 from .exact_inputs import Windows
+from .exact_ties import AtTies, zero
 from .settings import Exact
+from .ties import Ties
+from .waiting import TimeLaw, spread, unit
 
-LEAST_Z = 1e-7  # operational time below which gaps are not told apart
 LIMIT = 4.0  # of corrections to log weights and widths
-
-
-@dataclass
-class TimeLaw:
-    """Mixture of Weibull laws of operational time z, with an atom at 0 where the data have ties.
-
-    log_weight, shape, log_scale: [..., Q]. tie: [...] logit of the atom's probability, None without ties.
-    """
-
-    log_weight: Tensor
-    shape: Tensor
-    log_scale: Tensor
-    tie: Tensor | None = None
-
-    def __getitem__(self, rows: Tensor | slice) -> TimeLaw:
-        tie = None if self.tie is None else self.tie[rows]
-        return TimeLaw(self.log_weight[rows], self.shape[rows], self.log_scale[rows], tie)
-
-    def columns(self) -> TimeLaw:
-        """The same laws [n, 1, Q], to meet operational times [n, G]."""
-        tie = None if self.tie is None else self.tie[:, None]
-        return TimeLaw(self.log_weight[:, None], self.shape[:, None], self.log_scale[:, None], tie)
-
-    def _power(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        ratio = z.clamp_min(LEAST_Z).log().unsqueeze(-1) - self.log_scale
-        return ratio, torch.exp(self.shape * ratio)
-
-    def log_density(self, z: Tensor, tied: Tensor | None = None) -> Tensor:
-        """[...] with respect to z; the log probability of the atom at events that are ``tied``."""
-        ratio, power = self._power(z)
-        each = self.shape.log() - self.log_scale + (self.shape - 1) * ratio - power
-        found = torch.logsumexp(self.log_weight + each, dim=-1)
-        if self.tie is None:
-            return found
-        return torch.where(tied, F.logsigmoid(self.tie), F.logsigmoid(-self.tie) + found)
-
-    def log_survival(self, z: Tensor) -> Tensor:
-        """[...] log P(Z > z), so that at 0 the atom is gone."""
-        found = torch.logsumexp(self.log_weight - self._power(z)[1], dim=-1)
-        return found if self.tie is None else found + F.logsigmoid(-self.tie)
 
 
 @dataclass
@@ -77,6 +39,7 @@ class PlaceLaw:
     widen: [P, R] additions to the log widths, None for the base's own.
     mark: [n, R, K, K] log mark probabilities by part and parent's mark; background_mark: [n, K].
     mix: [n, C, K] log mixture of the background's densities, a distribution over C for every mark.
+    tied: [n] which events are ties with laws of their own; stay, tie_mark: these laws (``AtTies.of_place``).
     """
 
     share: Tensor
@@ -86,6 +49,9 @@ class PlaceLaw:
     background_mark: Tensor
     mix: Tensor
     total: Tensor
+    tied: Tensor | None = None
+    stay: Tensor | None = None
+    tie_mark: Tensor | None = None
 
 
 class Corrected(nn.Module):
@@ -95,7 +61,8 @@ class Corrected(nn.Module):
     ----------
     time, place: fitted models of the rate and of places and marks; their parameters go on learning.
     sizes: features of a node, of a known time, of a pair (``Reader.sizes``).
-    tie: share of gaps of length zero, 0 where they are no atom.
+    ties: laws of gaps of length zero, where they are an atom. area: of a cell, where places lie on a lattice.
+    waiting: rows of the law of operational time under the base (``waiting.unit``: ETAS proper).
     timed: false where the times' law comes from elsewhere (lattices of minutes): only places and marks are learnt.
     """
 
@@ -105,7 +72,9 @@ class Corrected(nn.Module):
         place: nn.Module,
         sizes: tuple[int, int, int],
         settings: Exact,
-        tie: float = 0.0,
+        ties: Ties | None = None,
+        area: float | None = None,
+        waiting: list[list[float]] | None = None,
         timed: bool = True,
     ):
         super().__init__()
@@ -116,20 +85,20 @@ class Corrected(nn.Module):
         self.gru = nn.GRU(node, h, batch_first=True)
         self.dropout = nn.Dropout(settings.dropout)
         self.timed = timed
-        self.time_head = _zero(h, 3 * settings.components)
-        self.tie_head = _zero(h, 1) if tie else None
-        if tie:
-            nn.init.constant_(self.tie_head.bias, math.log(tie / (1 - tie)))
+        self.time_head = zero(h, 3 * settings.components)
+        self.register_buffer("waiting", spread(waiting or unit(), settings.components), persistent=False)
         # Unequal gains, so that components which start equal don't stay equal.
         gains = torch.linspace(0.4, 1.6, settings.components)
         self.register_buffer("gains", gains, persistent=False)
         known = h + when
-        self.key, self.query = nn.Linear(h, settings.attention, bias=False), _zero(known, settings.attention)
-        self.part_weight, self.mix = _zero(known, parts), _zero(known, components)
-        self.child_width, self.parent_width = _zero(known, parts), _zero(h, parts)
-        self.tilt = _zero(known, (parts + 1) * marks) if settings.tilt else None
+        self.key, self.query = nn.Linear(h, settings.attention, bias=False), zero(known, settings.attention)
+        self.part_weight, self.mix = zero(known, parts), zero(known, components)
+        self.child_width, self.parent_width = zero(known, parts), zero(h, parts)
+        atoms = ties is not None and ties.probability is not None
+        self.ties = AtTies(ties, h, known, settings.tilt, area) if atoms else None
+        self.tilt = zero(known, (parts + 1) * marks) if settings.tilt else None
         self.pair = nn.Sequential(nn.Linear(pair, 16), nn.Tanh())
-        self.pair_out = _zero(16, 2 * parts)
+        self.pair_out = zero(16, 2 * parts)
 
     def states(self, windows: Windows) -> Tensor:
         """[n, h] state after each event of its window."""
@@ -139,15 +108,15 @@ class Corrected(nn.Module):
         out, _ = self.gru(padded.view(w, length, -1))
         return out.reshape(w * length, -1)[windows.slot]
 
-    def time_law(self, state: Tensor) -> TimeLaw:
-        """Law of operational time after each state [n, h]; the unit exponential at the start of training."""
+    def time_law(self, state: Tensor, mark: Tensor) -> TimeLaw:
+        """Law of operational time after events of these states [n, h] and marks [n]; the base's at first."""
         state = self.dropout(state)
         raw = self.time_head(state).unflatten(-1, (3, -1))  # [n, 3, Q]
         weight, shape, scale = raw.unbind(-2)
-        shape = (self.gains * shape).clamp(-2, 2).exp()
-        scale = (self.gains * scale).clamp(-LIMIT, LIMIT)
-        tie = None if self.tie_head is None else self.tie_head(state).squeeze(-1)
-        return TimeLaw(F.log_softmax(weight, dim=-1), shape, scale, tie)
+        shape = ((self.gains * shape).clamp(-2, 2) + self.waiting[1]).exp()
+        scale = (self.gains * scale).clamp(-LIMIT, LIMIT) + self.waiting[2]
+        tie = None if self.ties is None else self.ties.of_time(state, mark)
+        return TimeLaw(F.log_softmax(weight + self.waiting[0], dim=-1), shape, scale, tie)
 
     def operational(self, events: Events, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rate of ETAS [n] at each event, Lambda [n] since the event before it, and Lambda [W] from the last event."""
@@ -175,13 +144,14 @@ class Corrected(nn.Module):
         now: Tensor | None = None,
         when: Tensor | None = None,
         pair: Tensor | None = None,
+        tied: Tensor | None = None,
     ) -> PlaceLaw:
         """Place and mark of every event given the state before it and its time.
 
-        ``now`` [n], ``when`` and ``pair`` stand for the events' own times and what is read of them.
+        ``now`` [n], ``when``, ``pair`` and ``tied`` stand for the events' own times and what is read of them.
         """
         events, base = windows.events, self.place
-        now = events.t if now is None else now
+        now, tied = (events.t, windows.tied) if now is None else (now, tied)
         known = torch.cat([self.dropout(state[windows.before]), windows.when if when is None else when], dim=-1)
         pair, state = windows.pair if pair is None else pair, self.dropout(state)
         target, parent = events.target, events.parent
@@ -199,6 +169,9 @@ class Corrected(nn.Module):
         marks = F.log_softmax(base.mark_logits + tilt[:, :-1].unsqueeze(2), dim=-1)  # [n, R, K, K]
         mix = F.log_softmax(base.background_mix + self.mix(known).unsqueeze(1), dim=-1).transpose(1, 2)  # [n, C, K]
         background = base.background_rate(now)
+        stay = tie_mark = None
+        if self.ties is not None:
+            stay, tie_mark = self.ties.of_place(known, events.mark[windows.before])
         return PlaceLaw(
             share,
             background,
@@ -207,6 +180,9 @@ class Corrected(nn.Module):
             F.log_softmax(base.background_mark + tilt[:, -1], dim=-1),
             mix,
             background.index_add(0, target, share.sum(-1)),
+            None if self.ties is None else tied,
+            stay,
+            tie_mark,
         )
 
     def log_space(self, r2: Tensor, mark: Tensor, widen: Tensor | None) -> Tensor:
@@ -226,15 +202,20 @@ class Corrected(nn.Module):
         log_d = base.log_d.T[mark] if widen is None else base.log_d.T[mark] + widen
         return torch.exp(2 * log_d) + base.narrowest**2
 
-    def log_place(self, law: PlaceLaw, events: Events) -> Tensor:
+    def log_place(self, law: PlaceLaw, windows: Windows) -> Tensor:
         """log f(x, k | t) [n, K] at the events' places for every mark."""
+        events = windows.events
         n, k, parts = len(events.t), self.marks, self.parts
         mark = events.mark[events.parent]
         dense = law.share * self.log_space(events.r2, mark, law.widen).exp()  # [P, R]
         by_mark = dense.new_zeros(n * k, parts).index_add(0, events.target * k + mark, dense)
         excited = torch.einsum("nmr,nrmk->nk", by_mark.view(n, k, parts), law.mark.exp())
         quiet = law.background_mark + torch.logsumexp(events.features + law.mix, dim=1)  # [n, K]
-        return torch.log((law.background[:, None] * quiet.exp() + excited).clamp_min(1e-30)) - law.total.log()[:, None]
+        dense = law.background[:, None] * quiet.exp() + excited
+        found = torch.log(dense.clamp_min(1e-30)) - law.total.log()[:, None]
+        if self.ties is None:
+            return found
+        return self.ties.mixed(found, law.tied, law.stay, law.tie_mark, windows.there)
 
     def log_mark(self, law: PlaceLaw, events: Events) -> Tensor:
         """log p(k | t) [n, K], the place summed out."""
@@ -243,7 +224,8 @@ class Corrected(nn.Module):
         by_mark = law.share.new_zeros(n * k, parts).index_add(0, where, law.share)
         excited = torch.einsum("nmr,nrmk->nk", by_mark.view(n, k, parts), law.mark.exp())
         found = law.background[:, None] * law.background_mark.exp() + excited
-        return torch.log(found / law.total[:, None])
+        found = torch.log(found / law.total[:, None])
+        return found if self.ties is None else torch.where(law.tied[:, None], law.tie_mark, found)
 
     def log_likelihood(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
         """log density of the gap [n], of the place for every mark [n, K] (at the first events of windows they mean
@@ -251,25 +233,24 @@ class Corrected(nn.Module):
         """
         events = windows.events
         state = self.states(windows)
-        found = self.log_place(self.place_law(windows, state), events)
+        found = self.log_place(self.place_law(windows, state), windows)
         if not self.timed:
             return torch.zeros_like(found[:, 0]), found, torch.zeros_like(events.end)
         rate, since, tail = self.operational(events, windows.before)
-        law = self.time_law(state)
-        return self.log_gap(law[windows.before], since, rate, windows.tied), found, law[events.last].log_survival(tail)
+        law = self.time_law(state, events.mark)
+        return self.log_gap(law[windows.before], since, rate, windows.tied), found, self.log_ending(law, events, tail)
+
+    @staticmethod
+    def log_ending(law: TimeLaw, events: Events, tail: Tensor) -> Tensor:
+        """log P(no further event) [W]; nothing is learnt of a window that ends with its last event."""
+        found = law[events.last].log_survival(tail)
+        return torch.where(events.end <= events.t[events.last], torch.zeros_like(found), found)
 
     @staticmethod
     def log_gap(ahead: TimeLaw, since: Tensor, rate: Tensor, tied: Tensor) -> Tensor:
         """Log density [n] of the gaps in the data's unit; at ties the log probability of the atom."""
         jacobian = rate.log() if ahead.tie is None else torch.where(tied, 0.0, rate.log())
         return ahead.log_density(since, tied) + jacobian
-
-
-def _zero(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def objective(model: Corrected, windows: Windows) -> tuple[Tensor, Tensor]:

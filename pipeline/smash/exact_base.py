@@ -12,9 +12,10 @@ from . import etas_fit
 from .etas import Etas
 from .events import Catalogue
 from .exact import Corrected
-from .exact_inputs import Reader, tie_share
+from .exact_inputs import Reader
 from .kde import Background, scale_of
 from .settings import Exact
+from .ties import Ties
 
 MAX_LAG = 100  # events further apart in a window are no pair, where no fitted ETAS says how far it looks
 
@@ -76,10 +77,13 @@ def build(
         found = etas_fit.load(fitted)
         reader = reader or reader_of(catalogue, found.attrs["max_lag"])
         bases: list[nn.Module] = [found.time, found.place]
+        waiting, reader.clock = found.waiting, found.attrs.get("clock")
         for base in bases:
             base.excites = True
     else:
         reader = reader or reader_of(catalogue)
-        bases = [free(catalogue, reader.background) for _ in range(2)]
-    timed = not catalogue.meta["lattice"]["time"]
-    return Corrected(*bases, reader.sizes, settings, tie_share(catalogue), timed), reader
+        bases, waiting = [free(catalogue, reader.background) for _ in range(2)], None
+    lattice = catalogue.meta["lattice"]
+    area = lattice["place"] ** 2 if lattice["place"] else None
+    timed = not lattice["time"]
+    return Corrected(*bases, reader.sizes, settings, Ties.fit(catalogue), area, waiting, timed), reader

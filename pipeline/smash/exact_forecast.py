@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import clock
+from . import clock, regions
 from .events import Catalogue, Targets
 from .exact import Corrected, PlaceLaw
 from .exact_inputs import Reader, Windows
@@ -29,6 +29,7 @@ class Forecast:
     log_place: [n, K] log f(x, k | t). log_mark: [n, K] log p(k | t). log_survival: [W], of the windows ``window``.
     places: [n, M, 2] drawn given the true time. joint_gap [n, J], joint_place [n, J, 2]: drawn together.
     tie: [n] probability of a gap of length zero, 0 without ties.
+    hpd: [n] content of the highest-density region through the true place; NaN but for evenly spread events.
     """
 
     row: np.ndarray
@@ -44,6 +45,7 @@ class Forecast:
     joint_gap: np.ndarray
     joint_place: np.ndarray
     tie: np.ndarray
+    hpd: np.ndarray
 
     def quantiles(self, count: int) -> np.ndarray:
         """[n, count] gaps at levels (q + 1/2) / count, interpolated in the table."""
@@ -75,6 +77,7 @@ def average(parts: list[Forecast]) -> Forecast:
         first.window,
         *(np.concatenate([getattr(p, name) for p in parts], axis=1) for name in ("places", "joint_gap", "joint_place")),
         np.mean([p.tie for p in parts], axis=0),
+        np.full(len(first.row), np.nan),  # a mixture's regions are not those of its members
     )
 
 
@@ -97,11 +100,15 @@ def forecast(
     """
     model.eval()
     parts = []
+    ranked = reader.catalogue.events(sequences[reader.catalogue.lengths[sequences] > 1])
+    first = reader.catalogue.offsets[:-1]
+    ranked = np.setdiff1d(ranked, first)
+    ranked = ranked[regions.chosen(len(ranked))]
     for chosen in reader.pieces(sequences, PAIRS):
-        parts.append(_batch(model, reader, reader.windows(np.sort(chosen)), draws, joint, rng, gaps))
+        parts.append(_batch(model, reader, reader.windows(np.sort(chosen)), draws, joint, rng, gaps, ranked))
     alone = sequences[reader.catalogue.lengths[sequences] == 1]  # one event: nothing to forecast but the survival
     if len(alone):
-        parts.append(_batch(model, reader, reader.windows(alone), draws, joint, rng, gaps))
+        parts.append(_batch(model, reader, reader.windows(alone), draws, joint, rng, gaps, ranked))
     joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in Forecast.__dataclass_fields__}
     order, windows = np.argsort(joined["row"]), np.argsort(joined["window"])
     by_window = ("log_survival", "window")
@@ -116,11 +123,12 @@ def _batch(
     joint: int,
     rng: np.random.Generator,
     gaps: np.ndarray | None,
+    ranked: np.ndarray,
 ) -> Forecast:
     events, scored = windows.events, windows.scored
     state = model.states(windows)
     rate, since, tail = model.operational(events, windows.before)
-    law = model.time_law(state)
+    law = model.time_law(state, events.mark)
     ahead = law[windows.before]
     steps, z = _table(model, windows, float(events.end.max()))
     table = np.broadcast_to(steps.numpy(), (len(events.t), len(steps)))
@@ -139,20 +147,27 @@ def _batch(
         together[:, number] = draw_places(model, reader, windows, then, 1, rng)[:, 0]
     keep = scored.numpy()
     tie = torch.zeros(len(row)) if ahead.tie is None else ahead.tie.sigmoid()
+    log_place = model.log_place(place, windows)
+    places = draw_places(model, reader, windows, place, draws, rng)
+    hpd, at = np.full(len(row), np.nan), np.flatnonzero(np.isin(row, ranked))
+    if place.stay is None and draws and len(at):  # an atom has no region of highest density
+        dense = density(model, reader, windows, place, at, places[at][:, : regions.SAMPLES])
+        hpd[at] = regions.content(dense, torch.logsumexp(log_place, 1)[at].double().numpy(), rng)
     return Forecast(
         row[keep],
         model.log_gap(ahead, since, rate, windows.tied)[scored].numpy(),
         -torch.expm1(ahead.log_survival(since))[scored].numpy(),
         table[keep],
         cdf[keep],
-        model.log_place(place, events)[scored].numpy(),
+        log_place[scored].numpy(),
         model.log_mark(place, events)[scored].numpy(),
-        law[events.last].log_survival(tail).numpy(),
+        model.log_ending(law, events, tail).numpy(),
         windows.sequences,
-        draw_places(model, reader, windows, place, draws, rng)[keep],
+        places[keep],
         drawn[keep],
         together[keep],
         tie.numpy()[keep],
+        hpd[keep],
     )
 
 
@@ -164,19 +179,27 @@ def _invert(cdf: np.ndarray, gap: np.ndarray, u: np.ndarray) -> np.ndarray:
     return found
 
 
-def as_exact(found: Forecast, catalogue: Catalogue, targets: Targets, quantiles: int) -> Exact:
-    """The forecast in the form that is scored. On a lattice of times the gap's law is that of ``clock``."""
+def as_exact(
+    found: Forecast, catalogue: Catalogue, targets: Targets, quantiles: int, memory: float | None = None
+) -> Exact:
+    """The forecast in the form that is scored. On a lattice of times the gap's law is that of ``clock``.
+
+    memory: recency of that clock (``Reader.clock``).
+    """
     joint = found.log_place
     total = np.logaddexp.reduce(joint, axis=1)
     result = Exact(
         log_location=total,
         mark_given_tx=np.exp(joint - total[:, None]),
         mark_given_t=np.exp(found.log_mark),
-        samples_location=found.places,
-        joint=Samples(found.joint_gap, found.joint_place),
+        samples_location=found.places if found.places.shape[1] else None,
+        hpd_location=found.hpd if np.isfinite(found.hpd).any() else None,
+        joint=Samples(found.joint_gap, found.joint_place) if found.joint_gap.shape[1] else None,
     )
     if catalogue.meta["lattice"]["time"]:
-        for name, value in clock.MinuteHazard.fit(catalogue).predict(catalogue, targets, quantiles).items():
+        for name, value in (
+            clock.MinuteHazard.fit(catalogue, memory=memory).predict(catalogue, targets, quantiles).items()
+        ):
             setattr(result, name, value)
         return result
     tied = catalogue.dt[targets.row] == 0
@@ -192,11 +215,17 @@ def as_exact(found: Forecast, catalogue: Catalogue, targets: Targets, quantiles:
     return result
 
 
-def clock_gaps(catalogue: Catalogue, targets: Targets, count: int, rng: np.random.Generator) -> np.ndarray | None:
+def clock_gaps(
+    catalogue: Catalogue, targets: Targets, count: int, rng: np.random.Generator, memory: float | None = None
+) -> np.ndarray | None:
     """Gaps drawn from the clock's law [events of the catalogue, count] at the targets; None where the model has one."""
     if not catalogue.meta["lattice"]["time"]:
         return None
-    quantiles = clock.MinuteHazard.fit(catalogue).predict(catalogue, targets, 10 * count)["quantiles_time"]
+    if not count:
+        return np.zeros((len(catalogue.t), 0))
+    quantiles = clock.MinuteHazard.fit(catalogue, memory=memory).predict(catalogue, targets, 10 * count)[
+        "quantiles_time"
+    ]
     gaps = np.zeros((len(catalogue.t), count))
     gaps[targets.row] = rng.permuted(quantiles, axis=1)[:, :count]
     return gaps
@@ -252,6 +281,9 @@ def draw_places(
     mark = _categorical(law.background_mark.exp().double().numpy()[event], rng)
     component = _categorical(law.mix.exp().double().numpy()[event, :, mark], rng)
     out[event, draw] = reader.background.sample(component, mark, rng)
+    if law.stay is not None:  # at the place of the event before it
+        stay = law.tied[:, None].numpy() & (rng.random((n, draws)) < law.stay.sigmoid().numpy()[:, None])
+        out = np.where(stay[..., None], reader.catalogue.xy[row[windows.before.numpy()]][:, None], out)
     return out
 
 
@@ -259,3 +291,27 @@ def _categorical(probability: np.ndarray, rng: np.random.Generator) -> np.ndarra
     """One class a row of [n, C]."""
     up = np.cumsum(probability, axis=1)
     return np.minimum((rng.random((len(up), 1)) * up[:, -1:] > up).sum(axis=1), up.shape[1] - 1)
+
+
+def density(
+    model: Corrected, reader: Reader, windows: Windows, law: PlaceLaw, events: np.ndarray, where: np.ndarray
+) -> np.ndarray:
+    """log f(x | t) [m, S] of the exact-likelihood model at places [m, S, 2] for these events of its windows."""
+    own, scale = windows.events, reader.background.scale
+    ends = np.searchsorted(own.target.numpy(), np.arange(len(own.t) + 1))
+    place = reader.catalogue.xy[own.row.numpy()] * scale
+    features = torch.as_tensor(reader.background.features(where.reshape(-1, 2)))
+    features = features.unflatten(0, where.shape[:2])  # [m, S, C, K]
+    out = np.empty(where.shape[:2])
+    for i, event in enumerate(events):
+        pairs = slice(int(ends[event]), int(ends[event + 1]))
+        parent = own.parent[pairs]
+        gap = (where[i] * scale)[:, None] - place[parent.numpy()]  # [S, p, 2]
+        r2 = torch.as_tensor((gap**2).sum(-1), dtype=own.t.dtype)
+        kin = own.mark[parent].expand(len(r2), -1)
+        widen = None if law.widen is None else law.widen[pairs].expand(len(r2), -1, -1)
+        excited = (law.share[pairs] * model.log_space(r2, kin, widen).exp()).sum(dim=(1, 2))
+        quiet = torch.logsumexp(law.background_mark[event] + torch.logsumexp(features[i] + law.mix[event], 1), 1)
+        total = (law.background[event] * quiet.exp() + excited).clamp_min(1e-30)
+        out[i] = torch.log(total / law.total[event]).double().numpy()
+    return out

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import etas_fit, ties
+from . import etas_fit
 from .etas_fit import Events
 from .events import FLOOR, Catalogue
 from .kde import Background
@@ -26,7 +26,7 @@ class Windows:
     node: [n, F] what an event tells once it has happened. when: [n, E] what is known of an event when its time is
         known, but neither place nor mark.
     pair: [P, PAIR_FEATURES + K] what is known of a parent when its child's time is known.
-    tied: [n] whether an event follows the one before it at once.
+    tied: [n] whether an event follows the one before it at once; there: [n] whether it has the place of that one.
     before: [n] place of the event before (an event's own place for the first of a window).
     slot: [n] place of each event in the padded batch [W, L] laid flat. shape: (W, L).
     weight: [W, 3] weight of each window in the loss of times, places and marks.
@@ -38,6 +38,7 @@ class Windows:
     when: Tensor
     pair: Tensor
     tied: Tensor
+    there: Tensor
     before: Tensor
     slot: Tensor
     shape: tuple[int, int]
@@ -61,7 +62,13 @@ class Reader:
     catalogue: all windows.
     background: its kernel densities; ``features`` [events of the catalogue, C, K] their logs at every event.
     max_lag: events further apart in a window are no pair.
+
+    Attributes
+    ----------
+    clock: recency memory of the law of times where it is a clock's (``clock.MinuteHazard``), as ETAS has it.
     """
+
+    clock: float | None = None
 
     def __init__(self, catalogue: Catalogue, background: Background, features: np.ndarray, max_lag: int | None):
         self.catalogue, self.background, self.features, self.max_lag = catalogue, background, features, max_lag
@@ -89,8 +96,8 @@ class Reader:
         fitted = self.catalogue.meta["scaler"]["log_dt"]
         return (np.log(np.maximum(dt, FLOOR)) - fitted["mean"]) / max(fitted["sd"], 1e-6)
 
-    def at(self, windows: Windows, gap: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Times [n], known features [n, E] and pair features [P, G] if the events came after other gaps [n]."""
+    def at(self, windows: Windows, gap: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Times [n], known features [n, E], pair features [P, G], ties [n] if the events came after other gaps [n]."""
         events = windows.events
         before = events.t[windows.before].double().numpy()
         now, count = before + gap, windows.when[:, 2].numpy()
@@ -99,7 +106,8 @@ class Reader:
         pair = windows.pair.clone()
         lag = now[events.target.numpy()] - events.t[events.parent].double().numpy()
         pair[:, 0] = torch.as_tensor(log_lag(lag), dtype=pair.dtype)
-        return torch.as_tensor(now, dtype=events.t.dtype), torch.as_tensor(when), pair
+        tied = torch.as_tensor((gap == 0) & (events.scored.numpy()))
+        return torch.as_tensor(now, dtype=events.t.dtype), torch.as_tensor(when), pair, tied
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -133,7 +141,8 @@ class Reader:
             torch.as_tensor(np.column_stack([self.node[row], np.concatenate(own)])),
             torch.as_tensor(self.when[row]),
             torch.as_tensor(pair),
-            torch.as_tensor(catalogue.dt[row] == 0),
+            torch.as_tensor((catalogue.dt[row] == 0) & (index > 0)),
+            torch.as_tensor((catalogue.xy[row] == catalogue.xy[row - 1]).all(axis=1) & (index > 0)),
             torch.as_tensor(np.maximum(np.arange(n) - 1, start)),
             torch.as_tensor(slot),
             (len(lengths), int(lengths.max())),
@@ -179,14 +188,6 @@ class Reader:
 def log_lag(lag: np.ndarray) -> np.ndarray:
     """First feature of a pair: the log of its lag, to about unit size."""
     return np.log(np.maximum(lag, FLOOR)) / 3
-
-
-def tie_share(catalogue: Catalogue) -> float:
-    """Share of gaps of length zero in the training windows; 0 where they are too few, or times lie on a lattice."""
-    if catalogue.meta["lattice"]["time"]:
-        return 0.0
-    share = float((catalogue.dt[catalogue.targets("train").row] == 0).mean())
-    return share if share >= ties.RARE else 0.0
 
 
 def recency(catalogue: Catalogue, memories: tuple[float | None, ...]) -> np.ndarray:

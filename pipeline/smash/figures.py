@@ -15,13 +15,14 @@ from ..core.errors import DataError
 from ..core.figures import SHEET_DPI, Words, contact_sheet, save, style, translator
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import labels, panels, score_field, slider
+from . import labels, panels, score_field, slider, study_shown
 from .events import Catalogue, load
+from .settings import FIELDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BARS = ("crps_time", "energy_location", "log_score_mark", "pit_ks")  # log densities have no natural zero for a bar
+BARS = ("log_likelihood", "crps_time", "energy_location_drawn", "pit_ks")  # what sampled and exact methods share
 COLUMNS = (
     "log_likelihood",
     "log_likelihood_time",
@@ -89,6 +90,18 @@ def draw(
         yield from _scores(whole, block, cat, folder)
 
 
+class Still:
+    """A background whose densities are wanted on one grid again and again: computed once."""
+
+    def __init__(self, background: Any):
+        self.background, self.scale, self.found = background, background.scale, None
+
+    def features(self, where: np.ndarray) -> np.ndarray:
+        if self.found is None:
+            self.found = self.background.features(where)
+        return self.found
+
+
 @dataclass
 class Shown:
     """One test window of median length, and the fitted ETAS on it."""
@@ -122,7 +135,7 @@ def shown_window(cat: Catalogue, folder: Path, cells: int = CELLS) -> Shown:
     rows = np.arange(cat.offsets[sequence], cat.offsets[sequence + 1])
     features = np.zeros((len(cat.t), background.components, cat.marks), np.float32)
     features[rows] = background.catalogue_features(cat, rows)
-    made = Forecaster(fitted, background, features)
+    made = Forecaster(fitted, Still(background), features)
     axes = background.lattice
     if axes is None:
         low, high = np.array(cat.meta["bbox"])
@@ -168,7 +181,7 @@ def page(name: str, block: Mapping[str, Any], cat: Catalogue, folder: Path, path
 def _scores(whole: Board, block: Mapping[str, Any], cat: Catalogue, folder: Path) -> Iterator[tuple[str, Figure]]:
     """Score fields of the arms that learn one, from the weights beside their samples."""
     fields = []
-    for arm in score_field.ARMS:
+    for arm in FIELDS:
         own = folder / arm
         if arm in block["arms"] and (own / "weights.safetensors").exists() and (own / "samples.zarr").exists():
             fields.append(score_field.field(arm, block["arms"][arm]["settings"], cat, own))
@@ -191,7 +204,8 @@ def _rate(etas: Any, t: np.ndarray, mark: np.ndarray, at: float) -> float:
 def plot(job: Job, settings: Any, log: Any) -> Result:
     """Stage ``plot``: all figures of a table into the folder ``figures``.
 
-    Inputs: ``table`` (``ablation/1``) and ``data`` (the scenarios' prepared files; stores lie beside them).
+    Inputs: ``table`` (``ablation/1``) and ``data`` (the scenarios' prepared files; beside them lie ``fitted``,
+    ``samples`` and ``weights``, which the rule declares); ``sampling``: the sampling-time study, if any.
 
     Raises
     ------
@@ -216,6 +230,9 @@ def plot(job: Job, settings: Any, log: Any) -> Result:
             cat = load(path)
             if (path.parent / "etas.json").exists() and cat.meta.get("places", True):
                 page(name, block, cat, path.parent, folder / f"{name}_slider.html", words)
+        if job.inputs.get("sampling"):
+            figure = study_shown.chart(read_json(job.inputs["sampling"]), words)
+            pictures.insert(0, save(figure, folder / "sampling.png"))
         sheet = contact_sheet(pictures[:36], words("All figures"), ", ".join(table["scenarios"]))
         save(sheet, folder / "contact_sheet.png", SHEET_DPI)
     return Result({"pictures": float(len(pictures) + 1)}, figures=("figures",))

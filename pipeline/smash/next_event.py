@@ -79,7 +79,7 @@ class EtasLaw:
 
     def __init__(self, fitted: Fitted, events: Events, xy: np.ndarray):
         """``xy``: [n, 2] places of the window's events in the catalogue's units."""
-        self.time, self.place = fitted.time, fitted.place
+        self.time, self.place, self.waiting = fitted.time, fitted.place, fitted.law
         self.pair = events.target == len(events.t) - 1
         self.parent = events.parent[self.pair]
         self.past, self.kin = events.t[self.parent], events.mark[self.parent]
@@ -97,7 +97,7 @@ class EtasLaw:
 
     def survival(self, gap: Tensor) -> Tensor:
         """P(no event within gaps) [G]."""
-        return torch.exp(-self.operational(gap))
+        return torch.exp(self.waiting.log_survival(self.operational(gap).double()))
 
     def mixture(self, gap: float) -> Mixture:
         etas: Etas = self.place
@@ -120,7 +120,7 @@ class ExactLaw(EtasLaw):
         super().__init__(Fitted(model.time, model.place, {}), windows.events, xy)
         self.model, self.reader, self.windows = model.eval(), reader, windows
         self.state = model.states(windows)
-        self.law = model.time_law(self.state)[windows.before[-1:]]
+        self.law = model.time_law(self.state, windows.events.mark)[windows.before[-1:]]
 
     def survival(self, gap: Tensor) -> Tensor:
         free = replace(self.law, tie=None)  # the next event is not at the last one's very moment

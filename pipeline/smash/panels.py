@@ -52,6 +52,7 @@ def gains(board: Board, entries: Sequence[Mapping[str, Any]]) -> Figure:
         panel.grid(axis="x")
         panel.set_xlabel(board.words("difference [nats/event]"))
         panel.margins(x=0.12)
+        panel.locator_params(axis="x", nbins=4)
     against = "–"
     axes[0].set_yticks(range(len(pairs)), [f"{a} {against} {b}" for a, b in pairs])
     axes[0].set_ylim(len(pairs) - 0.4, -0.6)
@@ -73,8 +74,8 @@ def calibration(board: Board) -> Figure:
     figure = board.figure(
         5.4,
         "Calibration",
-        "Grey: what a calibrated forecast of independent events keeps to (95 %). Coverage is drawn less its level. "
-        "PIT below 1 in the middle: too wide; at the edges: too narrow.",
+        "Grey: what a calibrated forecast of independent events keeps to (95 %; wider where windows overlap). Coverage "
+        "is drawn less its level. PIT above 1 in the middle: too wide; above 1 at the edges: too narrow.",
     )
     (time, place), (pit, marks) = figure.subplots(2, 2)
     for axes, key, title in ((time, "coverage_time", "time"), (place, "coverage_location", "place")):
@@ -91,7 +92,9 @@ def calibration(board: Board) -> Figure:
             axes.plot(levels, share, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
         axes.set(title=board.words(title), xlabel=board.words("nominal level"), xlim=(0.05, 0.95))
         axes.set_ylabel(f"{board.words('share inside')} − {board.words('nominal level')}")
-        axes.legend(fontsize=7, ncols=2)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom - 0.06 * (top - bottom) * -(-len(lines) // 2), top)  # room for the legend below the curves
+        axes.legend(fontsize=7, ncols=2, loc="lower left")
     for name, curve, colour, marker in _lines(board, "pit_time"):
         edges = (np.arange(len(curve)) + 0.5) / len(curve)
         pit.plot(edges, curve, color=colour, marker=marker, markersize=3, linewidth=1, label=name)

@@ -13,7 +13,6 @@ from . import events, samples, weights
 from .settings import Evaluate
 
 CELLS = 25  # arrows along each side
-ARMS = ("smash", "smash_corrected")  # which are shown, where there are several of a kind
 
 
 @dataclass

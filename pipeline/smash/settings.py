@@ -11,6 +11,7 @@ from ..core.stages import Stage
 
 BASELINES = ("poisson_kde", "clock_kde", "renewal_kde", "history_kde", "hawkes", "etas")
 BRANCHES = ("time", "location", "joint", "mark")
+FIELDS = ("smash", "smash_corrected")  # arms whose learned scores are drawn and whose samplers are timed
 Branch = Literal["time", "location", "joint", "mark"]
 
 
@@ -53,6 +54,7 @@ class ModelKind(Model):
     kind: Literal["smash", "corrected", "exact"] = Field(
         "smash", description="smash: published; corrected: several noise levels; exact: by likelihood"
     )
+    seeds: int | None = Field(None, ge=1, description="the first so many of the scenario's seeds; null: all")
 
 
 class Encoder(Model):
@@ -150,7 +152,7 @@ class Exact(Model):
     base: Literal["etas", "free"] = Field("etas", description="etas: starts exactly at the fitted ETAS")
     hidden: int = Field(48, ge=4, le=512, description="GRU")
     attention: int = Field(8, ge=1, le=128, description="width of the bilinear attention over past events")
-    components: int = Field(3, ge=1, le=16, description="of the mixture of waiting times")
+    components: int = Field(3, ge=3, le=16, description="of the mixture of waiting times (ETAS's law has 3)")
     dropout: float = Field(0.25, ge=0, lt=1)
     tilt: bool = Field(False, description="the state tilts the marks' probabilities; false: they are the base's")
     members: int = Field(1, ge=1, le=8, description="networks whose densities are averaged")

@@ -25,7 +25,7 @@ def train(job: Job, settings: Train, log: Any) -> Result:
     fit = {"smash": _smash, "corrected": _corrected, "exact": _exact}[settings.model.kind]
     states, losses, steps, counts = {}, [], 0, {}
     begun = time.process_time()
-    for seed in job.seeds:
+    for seed in job.seeds[: settings.model.seeds]:
         torch.manual_seed(seed)
         found, counts = fit(job, settings, catalogue, seed, log)
         if isinstance(found, fitting.Fit):
@@ -34,7 +34,7 @@ def train(job: Job, settings: Train, log: Any) -> Result:
             states[1000 * member + seed] = one.state
         losses.append(sum(one.validation_loss for one in found) / len(found))
         steps = found[0].steps
-    cost = (time.process_time() - begun) / len(job.seeds)
+    cost = (time.process_time() - begun) / len(losses)
     weights.save(job.outputs["weights"], states, {"kind": settings.model.kind, "parameters": counts, "steps": steps})
     metrics = {"validation_loss": sum(losses) / len(losses), "steps": float(steps), "train_cpu_s": cost}
     metrics |= {f"parameters_{name}": float(count) for name, count in counts.items()}

@@ -305,3 +305,26 @@ def seasonal(built_once):
         assert code == 0, text
 
     return built_once("seasonal", build)
+
+
+@pytest.fixture(scope="session")
+def tiny_smash(built_once) -> Path:
+    """The project with SMASH's table of a dozen simulated windows and one arm of two steps."""
+
+    def build(project):
+        path = project / "config/light.yaml"
+        content = yaml.safe_load(path.read_text())
+        content["smash"]["settings"] = {
+            "simulation": {"windows": 20},
+            "baselines": {"samples": 4, "quantiles": 10, "errors": False, "memories": [None], "catalogues": 0},
+            "training": {"steps": 2},
+            "sampler": {"steps": 2, "samples": 4, "events": 10},
+        }
+        content["smash"]["scenarios"] = {
+            "etas": {"arms": ["smash"], "baselines": ["poisson_kde", "etas"], "compare": [["smash", "etas"]]}
+        }
+        path.write_text(yaml.safe_dump(content))
+        code, text = project.call("results/light/smash_ablation.json")
+        assert code == 0, text
+
+    return built_once("tiny_smash", build)

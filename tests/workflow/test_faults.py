@@ -21,6 +21,7 @@ import pytest
 
 long = pytest.mark.skipif(not os.environ.get("TEST_FAULTS"), reason="make test-faults")
 SEASONAL, HOURLY = "results/light/seasonal_ablation.json", "results/light/seasonal/nyc_weather/hourly"
+SMASH = "results/light/smash_ablation.json", "results/light/smash/etas_synthetic/etas"
 # System -> fixture with its finished table, the table, a scenario to do over with its stages and arms.
 TREES = {
     "fsnet": (
@@ -37,6 +38,7 @@ TREES = {
         ("prepare", "baselines", "evaluate", "compare", "ablation"),
         ("last_day", "last_week", "mean_day"),
     ),
+    "smash": ("tiny_smash", *SMASH, ("prepare", "baselines", "train", "evaluate", "compare", "ablation"), ("smash",)),
 }
 
 

@@ -151,8 +151,10 @@ rule smash_plot:
     input:
         table="{root}/smash_{table}.json",
         data=scenario_files("smash", "prepared.pkl"),
-        scores=smash_table_arms("scores.zarr"),
+        fitted=scenario_files("smash", "etas.json"),
         samples=smash_table_arms("samples.zarr"),
+        weights=smash_field_weights,
+        sampling=smash_study,
         code=code("smash", "plot"),
     output:
         figures=directory("{root}/smash/figures/{table}"),
@@ -173,6 +175,7 @@ rule smash_plot:
 rule smash_analyse:
     input:
         table="{root}/smash_{table}.json",
+        sampling=smash_study,
         code=code("smash", "analyse"),
     output:
         report="{root}/smash_{table}_analysis.md",

@@ -1,5 +1,7 @@
 """What the rules of SMASH take as inputs, looked up in the plan."""
 
+from pipeline.smash.settings import FIELDS
+
 
 def smash_folder(wc):
     return f"{wc.root}/smash/{wc.dataset}/{wc.scenario}"
@@ -40,12 +42,36 @@ def smash_table_arms(name):
     return plainly(files)
 
 
+@plainly
+def smash_field_weights(wc):
+    """Weights of the arms whose learned score is drawn."""
+    had, _ = plan.available("smash", wc.root, wc.table, mode())
+    section = plan.system(wc.root, "smash")
+    return [
+        f"{wc.root}/smash/{choice.name}/{scenario}/{arm}/weights.safetensors"
+        for scenario, choice in had.items()
+        for arm in FIELDS
+        if arm in section.scenario(scenario).arms
+    ]
+
+
+@plainly
+def smash_study(wc):
+    """The sampling-time study, which figures and analysis of the default table show; the light run has no time for it."""
+    if wc.table != "ablation" or wc.root.endswith("light"):
+        return []
+    had, _ = plan.available("smash", wc.root, "ablation", mode())
+    section = plan.system(wc.root, "smash")
+    timed = any(set(FIELDS) <= set(section.scenario(scenario).arms) for scenario in had)
+    return f"{wc.root}/smash_sampling.json" if timed else []
+
+
 def smash_sampled(wc):
     """Data and weights of the sampling-time study: the first scenario of the ablation that has the arms it times."""
     had, _ = plan.available("smash", wc.root, "ablation", mode())
     section = plan.system(wc.root, "smash")
     for scenario, choice in had.items():
-        if {"smash", "smash_corrected"} <= set(section.scenario(scenario).arms):
+        if set(FIELDS) <= set(section.scenario(scenario).arms):
             folder = f"{wc.root}/smash/{choice.name}/{scenario}"
             return {
                 "data": f"{folder}/prepared.pkl",

@@ -93,3 +93,19 @@ def test_comparison_in_percent_of_the_second(board):
     assert figure.axes[0].lines[0].get_xdata() == pytest.approx([-50.0, -40.0])
     assert figure.axes[0].get_yticklabels()[0].get_text() == "first against reference"
     assert any(text.endswith(", no p") for text in texts(charts.comparisons(board, [{**entry, "p": None}])))
+
+
+def test_a_metric_below_zero_is_drawn_as_dots_that_keep_the_order(board):
+    values = {"second": -4.62, "first": -4.55, "broken": None, "reference": -5.4, "diverged": -80.0}
+    methods = [
+        Method(name, "arm", {"metrics": {} if value is None else {"ll": summary([value, value + 0.02])}})
+        for name, value in values.items()
+    ]
+    labels = {"ll": "log-likelihood [nats]"}
+    own = Board("x", "y", methods, {"arm": BLUE}, labels, str, seeds=2, higher=frozenset({"ll"}))
+    axes = charts.metric_bars(own, ["ll"]).axes[0]
+    assert not axes.patches  # a bar would start at a zero that means nothing
+    places = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() != "None"]
+    assert places[:3] == pytest.approx([-4.54, -4.61, -5.39]) and places[3] > -10  # cut, with its number
+    assert [line.get_marker() for line in axes.lines if line.get_marker() != "None"] == ["o", "o", "o", "<"]
+    assert {"−4.54", "−80.0", "–"} <= {text.get_text() for text in axes.texts}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.stages import Job
-from pipeline.smash import compare, run_baselines, scores
+from pipeline.smash import calibration, compare, run_baselines, scores
 from pipeline.smash.settings import STAGES, Settings
 
 
@@ -42,6 +42,15 @@ def test_blocks_widen_the_interval_of_windows_that_repeat_each_other():
     assert width[1] > 1.5 * width[0] and width[2] > width[1]
     true = 2 * 1.96 / np.sqrt(40)
     assert abs(width[2] - true) < abs(width[0] - true)
+
+
+def test_distances_of_resampled_windows_are_those_of_the_repeated_values():
+    rng = np.random.default_rng(0)
+    values, window = rng.random(60) ** 1.3, rng.integers(0, 4, 60)
+    times = np.array([[1, 1, 1, 1], [2, 0, 1, 3]])
+    found = compare.distances(values, window, times)
+    for row, counts in zip(found, times, strict=True):
+        assert row == pytest.approx(calibration.kolmogorov(np.repeat(values, counts[window])))
 
 
 def test_block_lengths_cover_the_overlap(make):

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.smash import etas_fit, exact_base, exact_fit, exact_forecast
+from pipeline.smash import calibration, etas_fit, exact_base, exact_fit, exact_forecast, regions
 from pipeline.smash.etas import Etas
-from pipeline.smash.exact import Corrected, TimeLaw, objective
+from pipeline.smash.etas_predict import Forecaster
+from pipeline.smash.events import finished
+from pipeline.smash.exact import Corrected, objective
 from pipeline.smash.settings import Exact
+from pipeline.smash.ties import Ties
+from pipeline.smash.waiting import TimeLaw
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,10 @@ def bases(catalogue, reader, narrowest=0.0):
     return found
 
 
-def model_of(catalogue, reader, tie=0.0, moved=False, **settings):
-    model = Corrected(*bases(catalogue, reader), reader.sizes, Exact(tilt=True, **settings), tie).eval()
+def model_of(catalogue, reader, moved=False, waiting=None, **settings):
+    ties, area = Ties.fit(catalogue), (catalogue.meta["lattice"]["place"] or 0.0) ** 2
+    given = Exact(tilt=True, **settings)
+    model = Corrected(*bases(catalogue, reader), reader.sizes, given, ties, area, waiting).eval()
     if moved:
         torch.manual_seed(2)
         with torch.no_grad():
@@ -86,6 +92,49 @@ def test_it_starts_at_etas_also_where_the_floor_of_the_places_binds(catalogue, r
         narrow = model.log_space(zero, mark, torch.full((2, 3), -4.0))
         bound = np.log(found[1].decays().numpy() / np.pi / floor**2) + float(found[1].log_jacobian)
         assert (narrow.numpy() <= bound + 1e-5).all()
+
+
+def test_it_starts_at_what_etas_says_of_ties_and_of_waiting_times(make):
+    """Event by event: probability, place and mark of ties on a lattice of places, and a fitted law of waiting times."""
+    catalogue = make(ties=0.3, lattice={"time": None, "place": 1.0})
+    catalogue.xy[:] = np.clip(np.rint(catalogue.xy), -9, 9)
+    tied = np.flatnonzero(catalogue.dt == 0)
+    catalogue.xy[tied[::2]] = catalogue.xy[tied[::2] - 1]
+    catalogue = finished(catalogue)
+    reader = exact_base.reader_of(catalogue)
+    waiting = [[0.3, -0.2, 0.1], [0.5, 0.0, -0.4], [0.2, -0.3, 0.6]]
+    model = model_of(catalogue, reader, waiting=waiting, components=4)
+    fitted = etas_fit.Fitted(model.time, model.place, {"max_lag": exact_base.MAX_LAG, "waiting": waiting})
+    targets = catalogue.targets("test")
+    with torch.no_grad():
+        etas = Forecaster(fitted, reader.background, reader.features).exact(
+            catalogue, targets, np.random.default_rng(0), full=False
+        )
+    found = exact_forecast.forecast(model, reader, targets.windows, 200, 4, np.random.default_rng(0))
+    exact = exact_forecast.as_exact(found, catalogue, targets, 50)
+    for name in ("log_time", "cdf_time", "cdf_time_left", "log_location", "mark_given_tx", "mark_given_t"):
+        np.testing.assert_allclose(getattr(exact, name), getattr(etas, name), atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(exact.log_survival, etas.log_survival, atol=1e-4)
+    at = catalogue.dt[targets.row] == 0
+    stay = (found.places[at] == catalogue.xy[targets.row[at] - 1][:, None]).all(axis=2).mean()
+    assert Ties.fit(catalogue).same < stay < Ties.fit(catalogue).same + 0.25  # others fall there by chance
+
+
+def test_densities_at_chosen_places_are_those_of_the_likelihood(catalogue, reader):
+    """At the true places; and the truth's rank among draws of the density itself is uniform."""
+    model = model_of(catalogue, reader, moved=True)
+    windows = reader.windows(catalogue.sequences("test"))
+    with torch.no_grad():
+        law = model.place_law(windows, model.states(windows))
+        events = np.flatnonzero(windows.scored.numpy())
+        expected = torch.logsumexp(model.log_place(law, windows), dim=1).numpy()[events]
+        where = catalogue.xy[windows.events.row.numpy()[events]][:, None]
+        found = exact_forecast.density(model, reader, windows, law, events, where)
+        np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
+        drawn = exact_forecast.draw_places(model, reader, windows, law, 41, np.random.default_rng(0))[events]
+        dense = exact_forecast.density(model, reader, windows, law, events, drawn)
+    level = regions.content(dense[:, 1:], dense[:, 0], np.random.default_rng(0))
+    assert calibration.kolmogorov(level) < 1.6 / np.sqrt(len(level))
 
 
 def test_what_is_read_of_an_event_does_not_depend_on_later_windows(catalogue, reader):
@@ -193,7 +242,7 @@ def test_gradients_are_finite_also_for_ties_and_events_at_one_place(make):
     catalogue = make(ties=0.3)
     catalogue.xy[catalogue.offsets[0] : catalogue.offsets[0] + 3] = 0.0
     reader = exact_base.reader_of(catalogue)
-    model = model_of(catalogue, reader, tie=0.3, moved=True)
+    model = model_of(catalogue, reader, moved=True)
     loss, count = objective(model, reader.windows(catalogue.sequences("train")))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and float(count[0]) == len(catalogue.targets("train").row)

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.errors import DataError
 from pipeline.core.figures import style, texts, translator
 from pipeline.core.stages import Job
-from pipeline.smash import analysis, calibration, figures, labels
+from pipeline.smash import analysis, calibration, figures, labels, study_shown
 
 
 class Progress:
@@ -134,3 +134,26 @@ def test_verdicts_follow_from_intervals_and_from_what_is_better(table):
     assert "rewards forecasts that are too narrow" in text
     assert "`log_a[0]` | 1.000 | 1.100 | 0.100 | 1.000" in text and "−4.4000" in text
     assert "2.00 events observed, 2.10 forecast" in text
+
+
+def test_the_sampling_study_is_drawn_and_told(table):
+    """Two samplers, two numbers of samples: only the larger number is shown; costs alone have no quality."""
+    quality = {"crps_time": 0.2, "energy_location": 4.7, "pit_ks": 0.1}
+    rows = [
+        {"sampler": kind, "steps": steps, "samples": m, "seconds": 0.01 * steps, "whole_test_s": 3.0 * steps}
+        | {"quality": quality}
+        for kind in ("langevin_cached", "ode")
+        for steps in (50, 200)
+        for m in (10, 100)
+    ]
+    rows.append({"sampler": "exact_time_and_mark", "steps": 0, "samples": 100, "seconds": 0.1, "whole_test_s": 30.0})
+    study = {"rows": rows, "units": {"time": "day", "place": "deg"}, "dataset": "made_up", "threads": 1, "events": 100}
+    study["note"] = "CPU seconds of one thread"
+    with style("en"):
+        figure = study_shown.chart(study, translator("en", labels.ZH))
+    assert [axes.get_ylabel() for axes in figure.axes][:2] == ["CRPS of the gap [day]", "Energy score of the place [°]"]
+    for axes in figure.axes:
+        assert [line.get_xdata().tolist() for line in axes.lines[:2]] == [[150.0, 600.0]] * 2
+    text = analysis.report(table[1], study)
+    assert "| `ode` | 200 | 2.00 | 600 | 0.2000 | 4.7000 | 0.1000 |" in text
+    assert "| `exact_time_and_mark` | – | 0.100 | 30 | – | – | – |" in text and "`ode` | 50 | 0.500 | 150" in text

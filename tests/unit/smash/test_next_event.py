@@ -96,8 +96,8 @@ def test_the_networks_next_event_is_what_it_scores(cut):
     with torch.no_grad():
         state = model.states(whole)
         _, since, _ = model.operational(whole.events, whole.before)
-        left = model.time_law(state)[whole.before].log_survival(since)[count]
-        expected = model.log_place(model.place_law(whole, state), whole.events)[count]
+        left = model.time_law(state, whole.events.mark)[whole.before].log_survival(since)[count]
+        expected = model.log_place(model.place_law(whole, state), whole)[count]
     more = grown(catalogue, sequence, count)
     features = reader.background.catalogue_features(more)
     own = exact_base.Reader(more, reader.background, features, exact_base.MAX_LAG)
