@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from ..core.config import Model
 
-BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting")
-METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90")
+BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting", "boosting_long")
+METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90", "mae_unseen_nodes")
 PATTERNS = ("point", "block", "block_upstream", "outage", "spatial", "patrol", "value", "replay", "official", "none")
 
 
@@ -97,6 +97,15 @@ class Boosting(Model):
     lags: list[int] = Field([-1, 0, 1], description="ridge estimate: rows by which these are shifted")
 
 
+class Longer(Model):
+    """The baseline ``boosting_long``: boosting with the budget of a network and boosting together."""
+
+    masks: int = Field(24, ge=1, le=200, description="times that the training cells are hidden again")
+    trees: int = Field(1200, ge=1)
+    lr: float = Field(0.05, gt=0, le=1)
+    rows: int = Field(750_000, ge=1000, description="training cells at most, drawn at random")
+
+
 class Prepare(Model):
     """What the data stage reads."""
 
@@ -108,3 +117,4 @@ class Baselines(Model):
     """What the baselines stage reads."""
 
     boosting: Boosting = Boosting()
+    boosting_long: Longer = Longer()

@@ -30,6 +30,13 @@ TREES = {
         ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
         ("nomem",),
     ),
+    "spin": (
+        "simulated",
+        "results/light/spin_ablation.json",
+        "results/light/spin/sumo_city/sumo",
+        ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
+        ("spin",),
+    ),
     "seasonal": (
         "seasonal",
         SEASONAL,

@@ -186,7 +186,10 @@ def scenario(tmp_path_factory):
     write_imputations(folder / "spin" / "imputations.zarr", Imputations([0, 1], value))
     record = {
         "schema": "run/1", "settings": {"x": 1}, "seeds": [0, 1], "inputs": {},
-        "metrics": {"parameters_total": 1234, "parameters_encoder": 1000, "latency_ms": 2.5},
+        "metrics": {
+            "parameters_total": 1234, "parameters_encoder": 1000, "latency_ms": 2.5,
+            "mae_unseen_nodes_seed0": 2.0, "mae_unseen_nodes_seed1": 4.0,
+        },
         "cost": {"cpu_s": 3.0, "peak_rss_mb": 100.0},
     }  # fmt: skip
     (folder / "spin" / "evaluate.run.json").write_text(json.dumps(record))
@@ -217,7 +220,8 @@ def test_the_scenario_s_block_has_the_shape_of_the_table(scenario, tmp_path, mon
     assert arm["parameters"] == 1234 and arm["parameters_encoder"] == 1000 and arm["seeds"] == [0, 1]
     _, sd = data.scaler(0)
     assert arm["metrics"]["mae_c0"]["values"] == pytest.approx([0.01, 0.03], rel=1e-3)
-    assert arm["cost"]["evaluate_s"] == 3.0 and arm["cost"]["train_s"] is None
+    assert arm["cost"]["evaluate_s"] == 3.0 and arm["cost"]["train_s"] is None and arm["cost"]["cpu_s"] == 1.5
+    assert arm["metrics"]["mae_unseen_nodes"]["mean"] == 3.0 and "mae_unseen_nodes_idw" not in arm["metrics"]
     assert {"mae", "mse", "mre", "crps", "coverage90", "mae_c0", "mae_c1"} <= set(
         block["baselines"]["linear"]["metrics"]
     )
