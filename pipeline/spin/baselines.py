@@ -8,7 +8,7 @@ knn          weighted mean of the graph's neighbours at the same time           
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
 boosting     gradient boosting on leave-one-out gap features                                its low-rank feature
-boosting_long  the same with several times the cells and trees: as much computing as a network and boosting together
+boosting_long  mean of several such models: as much computing as a network and boosting together
 
 A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too; the
 others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
@@ -167,8 +167,7 @@ class Plan:
 
     def __init__(self, name: str, settings: Baselines, seed: int = 0):
         self.name, self.boosting, self.seed = name, settings.boosting, seed
-        if name == "boosting_long":
-            self.boosting = settings.boosting.model_copy(update=settings.boosting_long.model_dump())
+        self.models = settings.boosting_long.models if name == "boosting_long" else 1
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
         self._booster = None
@@ -176,10 +175,10 @@ class Plan:
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
         if self.name.startswith("boosting"):
-            from . import boosting
+            from .bagging import Bagged
 
             if self._booster is None:
-                self._booster = boosting.fit(scene.cube, self.boosting, self.seed, scene.mask)
+                self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask)
             inputs = scene.cube.inputs(scene.mask)
             return self._booster.predict(inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:

@@ -100,10 +100,9 @@ class Boosting(Model):
 class Longer(Model):
     """The baseline ``boosting_long``: boosting with the budget of a network and boosting together."""
 
-    masks: int = Field(24, ge=1, le=200, description="times that the training cells are hidden again")
-    trees: int = Field(1200, ge=1)
-    lr: float = Field(0.05, gt=0, le=1)
-    rows: int = Field(750_000, ge=1000, description="training cells at most, drawn at random")
+    models: int = Field(
+        6, ge=1, le=50, description="boosted models whose answers are averaged, each on cells hidden anew"
+    )
 
 
 class Prepare(Model):
