@@ -16,7 +16,7 @@ from .cube import TEST, Imputations, load, read_imputations
 from .intervals import target_gaps
 from .scoring import Scorer
 
-COPIED = ("parameters_", "latency_ms", "stack_weight", "steps", "validation_mae")
+COPIED = ("parameters_", "stack_weight", "steps", "validation_mae")
 UNSEEN = ("mae_unseen_nodes", "mae_unseen_nodes_idw")  # of an arm that leaves nodes out, by seed
 
 
