@@ -112,7 +112,7 @@ def pareto(board: Board, metric: str) -> Figure | None:
 
 def name_points(axes: Axes, points: list[tuple[float, float]], names: list[tuple[float, float, str]]) -> None:
     """Write names beside points, each where it hides no point and no name written before."""
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(points)]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axes.transData.transform(points)]
     scale = axes.figure.dpi / 72  # pixels of a typographic point
     for x, y, name in sorted(names, key=lambda found: -found[1]):
         here = axes.transData.transform((x, y))
