@@ -86,9 +86,8 @@ def unseen(run: dict[str, Any]) -> dict[str, Any]:
 
 def stacked(job: Job) -> dict[str, str]:
     """The scenario's stacks, and the arm that each averages with boosting."""
-    runs = {Path(path).parent.name: read_run(path) for path in job.inputs.get("runs", [])}
-    made = {name: run["inputs"].get("needs") for name, run in runs.items()}
-    return {name: Path((n[0] if isinstance(n, list) else n)["path"]).parent.name for name, n in made.items() if n}
+    inputs = {Path(path).parent.name: read_run(path)["inputs"] for path in job.inputs.get("runs", [])}
+    return {name: Path(of["needs.0"]["path"]).parent.name for name, of in inputs.items() if "needs.0" in of}
 
 
 def compare(job: Job, settings: Any, log: Any) -> Result:
