@@ -18,7 +18,7 @@ def sentences(report: dict[str, Any]) -> list[str]:
             verdict = "undecided" if low <= 0 <= high else "more than by chance" if low > 0 else "less than by chance"
             lines.append(
                 f"- Without the {k} sources of most attention {what} {entry[name]:+.3f} {found['unit']} [{low:+.3f}, "
-                f"{high:+.3f}] beyond {k} random ones ({found['targets']} cells): {verdict}."
+                f"{high:+.3f}] beyond {k} random ones ({entry['targets']} cells): {verdict}."
             )
     last = report["statistics"]["layers"][-1]
     for kind in ("cross", "self"):

@@ -8,6 +8,7 @@ knn          weighted mean of the graph's neighbours at the same time           
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
 boosting     gradient boosting on leave-one-out gap features                                its low-rank feature
+boosting_long  mean of several such models: as much computing as a network and boosting together
 
 A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too; the
 others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
@@ -23,7 +24,7 @@ import numpy as np
 
 from . import matrix
 from .cube import VAL, Cube
-from .data_settings import Boosting
+from .data_settings import Baselines
 from .features import FeatureSpace
 from .gaps import dense, line
 
@@ -35,6 +36,7 @@ TRANSDUCTIVE = {
     "mf": "yes",
     "mice": "yes",
     "boosting": "in its low-rank feature",
+    "boosting_long": "in its low-rank feature",
 }
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)  # of the singular values of standardised series
 NEAREST = 20  # columns of a chained equation
@@ -159,23 +161,24 @@ class Plan:
     Parameters
     ----------
     name: of the baseline.
-    settings: of the boosting.
+    settings: of boosting, short and long.
     seed: of the boosting's hidden training cells.
     """
 
-    def __init__(self, name: str, settings: Boosting, seed: int = 0):
-        self.name, self.settings, self.seed = name, settings, seed
+    def __init__(self, name: str, settings: Baselines, seed: int = 0):
+        self.name, self.boosting, self.seed = name, settings.boosting, seed
+        self.models = settings.boosting_long.models if name == "boosting_long" else 1
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
         self._booster = None
 
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
-        if self.name == "boosting":
-            from . import boosting
+        if self.name.startswith("boosting"):
+            from .bagging import Bagged
 
             if self._booster is None:
-                self._booster = boosting.fit(scene.cube, self.settings, self.seed, scene.mask)
+                self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask)
             inputs = scene.cube.inputs(scene.mask)
             return self._booster.predict(inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:

@@ -19,7 +19,6 @@ from .features import FeatureSpace, gap_features
 from .gaps import dense, line, series
 from .masks import rehide
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 FEW = 50  # training cells of a channel below which the line stands as it is
 
 

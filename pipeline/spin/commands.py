@@ -37,6 +37,7 @@ examples:
   python -m pipeline spin impute tomorrow.csv --out tomorrow_filled.csv --model city.safetensors       no training
   python -m pipeline spin impute my.nc --out filled.nc --method spin --graph edges.csv --hide outage"""
 
+VOICES = ("network", "straight line", "boosting")
 ATTENTION = """\
 Writes a trained SPIN arm's attention (Zarr), its pictures, an interactive page (one HTML file that needs no network),
 statistics and the test of faithfulness. Choose what the pictures show by node, edge, layer, sample and step."""
@@ -121,8 +122,9 @@ def report(outcome: Outcome, args: argparse.Namespace) -> None:
     print(f"{len(outcome.filled):,} of {cube.value.size:,} cells were missing and are filled (model: {how})")
     best = {name: min(v[name] for v in fitted.scores.values()) for name in fitted.cube.channels}
     if fitted.weight is not None:
-        shares = ", ".join(f"{w:.0%} for {name}" for name, w in zip(best, fitted.weight, strict=True))
-        print(f"The model averages its network ({shares}) with boosting; other held-out cells chose the weight")
+        for name, shares in zip(best, fitted.weight, strict=True):
+            said = ", ".join(f"{w:.0%} {what}" for what, w in zip(VOICES, shares, strict=True) if w)
+            print(f"  {name}: {said} (weights chosen on other held-out cells)")
     table = [
         (method, *(number(v[name]) + (" *" if v[name] == best[name] else "") for name in best))
         for method, v in fitted.scores.items()

@@ -16,7 +16,8 @@ from .cube import TEST, Imputations, load, read_imputations
 from .intervals import target_gaps
 from .scoring import Scorer
 
-COPIED = ("parameters_", "latency_ms", "stack_weight", "steps", "validation_mae", "mae_unseen_nodes")
+COPIED = ("parameters_", "stack_weight", "steps", "validation_mae")
+UNSEEN = ("mae_unseen_nodes", "mae_unseen_nodes_idw")  # of an arm that leaves nodes out, by seed
 
 
 def score(scorer: Scorer, saved: Imputations, members: list[int]) -> dict[str, Any]:
@@ -66,13 +67,27 @@ def arm_facts(run: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "parameters": int(metrics.get("parameters_total", 0)) or None,  # None: no network of its own
         **{key: value for key, value in metrics.items() if key.startswith(COPIED)},
     }
+    spent = run["cost"]["cpu_s"] + (trained["cost"]["cpu_s"] if trained else 0)
     cost = {
+        "cpu_s": spent / len(run["seeds"]),  # of one seed, with training and all masks, as the baselines' is
         "train_s": trained["cost"]["cpu_s"] if trained else None,
         "evaluate_s": run["cost"]["cpu_s"],
         "latency_ms": metrics.get("latency_ms"),
         "peak_rss_mb": max(run["cost"]["peak_rss_mb"], trained["cost"]["peak_rss_mb"] if trained else 0),
     }
     return facts, cost
+
+
+def unseen(run: dict[str, Any]) -> dict[str, Any]:
+    """The errors at nodes that training has never seen; empty for an arm that sees all."""
+    found = {name: [run["metrics"].get(f"{name}_seed{seed}") for seed in run["seeds"]] for name in UNSEEN}
+    return {name: summary(values) for name, values in found.items() if None not in values}
+
+
+def stacked(job: Job) -> dict[str, str]:
+    """The scenario's stacks, and the arm that each averages with boosting."""
+    inputs = {Path(path).parent.name: read_run(path)["inputs"] for path in job.inputs.get("runs", [])}
+    return {name: Path(of["needs.0"]["path"]).parent.name for name, of in inputs.items() if "needs.0" in of}
 
 
 def compare(job: Job, settings: Any, log: Any) -> Result:
@@ -105,7 +120,11 @@ def compare(job: Job, settings: Any, log: Any) -> Result:
         store = checked(read_imputations(path), scorer, path)
         facts, cost = arm_facts(read_run(run_path))
         values[name] = store.value
-        arms[name] = {**facts, **score(scorer, store, list(range(len(store.members)))), "cost": cost}
+        found = score(scorer, store, list(range(len(store.members))))
+        found["metrics"] |= unseen(read_run(run_path))
+        arms[name] = {**facts, **found, "cost": cost}
+    for name, needed in stacked(job).items():  # a stack has spent what it is made of, too
+        arms[name]["cost"]["cpu_s"] += arms[needed]["cost"]["cpu_s"] + about["boosting"]["cpu_s"]
     comparisons = [
         {"a": a, "b": b, **found} for a, b in entry["compare"] for found in scorer.compare(values[a], values[b])
     ]

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from ..core.config import Model
 
-BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting")
-METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90")
+BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting", "boosting_long")
+METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90", "mae_unseen_nodes")
 PATTERNS = ("point", "block", "block_upstream", "outage", "spatial", "patrol", "value", "replay", "official", "none")
 
 
@@ -97,6 +97,14 @@ class Boosting(Model):
     lags: list[int] = Field([-1, 0, 1], description="ridge estimate: rows by which these are shifted")
 
 
+class Longer(Model):
+    """The baseline ``boosting_long``: boosting with the budget of a network and boosting together."""
+
+    models: int = Field(
+        6, ge=1, le=50, description="boosted models whose answers are averaged, each on cells hidden anew"
+    )
+
+
 class Prepare(Model):
     """What the data stage reads."""
 
@@ -108,3 +116,4 @@ class Baselines(Model):
     """What the baselines stage reads."""
 
     boosting: Boosting = Boosting()
+    boosting_long: Longer = Longer()

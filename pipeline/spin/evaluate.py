@@ -81,7 +81,8 @@ def _published(job: Job, settings: Evaluate, cube: Cube, log: Any):
         errors = [
             published.unseen_errors(model, windows, cube, unseen, cube.split == TEST, overlap) for model in models
         ]
-        metrics |= {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
+        for seed, found in zip(job.seeds, errors, strict=True):
+            metrics |= {f"{name}_seed{seed}": value for name, value in found.items()}
     return value, metrics | {"latency_ms": latency(models[0], windows)}
 
 

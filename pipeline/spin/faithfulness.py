@@ -80,6 +80,7 @@ def measure(
     rows = window_rows(cube, windows.window, count_windows)
     answers: dict[str, list[float]] = {}
     cluster, truth = [], []
+    told_by: dict[int, list[int]] = {k: [] for k in counts}  # numbers of the targets that k sources were taken from
     graph, places, nodes = windows.graph, windows.places, len(cube.nodes)
     sd, mean = float(windows.sd[0]), float(windows.mean[0])
     start, end = graph.source.numpy(), graph.target.numpy()
@@ -100,14 +101,16 @@ def measure(
             near[start[end == node]] = True
             near[node] = True
             candidates = np.argwhere(visible & near[:, None])
-            if len(candidates) < 2 * max(counts):
+            possible = [k for k in counts if len(candidates) >= 2 * k]  # fewer: chance takes mostly the same
+            if not possible:
                 continue
             rank = importance(model, heard, out.attention, node, step, nodes)
             order = np.argsort(-rank[tuple(candidates.T)], kind="stable")
             put("whole", float(out.imputations[-1][0, step, node, 0]))
             truth.append(float(cube.value[row[step], node, 0]))
             cluster.append(number)
-            for k in counts:
+            for k in possible:
+                told_by[k].append(len(truth) - 1)
                 jobs.append((f"top{k}", step, node, candidates[order[:k]]))
                 for draw in range(DRAWS):
                     chosen = rng.choice(len(candidates), k, replace=False)
@@ -124,15 +127,15 @@ def measure(
     found: dict[str, Any] = {"targets": len(truth), "windows": len(set(cluster)), "unit": cube.units[0], "seed": seed}
     if not truth:
         return found | {"mae": None, "by_k": {}}
-    told, owner = np.array(truth), np.array(cluster)
-    whole = np.array(answers["whole"])
-    found |= {"mae": float(np.abs(whole - told).mean()), "by_k": {}}
-    for k in counts:
+    found |= {"mae": float(np.abs(np.array(answers["whole"]) - truth).mean()), "by_k": {}}
+    for k in (k for k in counts if told_by[k]):
+        told, owner, whole = (np.array(values)[told_by[k]] for values in (truth, cluster, answers["whole"]))
         top = np.array(answers[f"top{k}"])
         chance = np.stack([answers[f"random{k}.{draw}"] for draw in range(DRAWS)])
         error, error_chance = np.abs(top - told), np.abs(chance - told).mean(axis=0)
         moved, moved_chance = np.abs(top - whole), np.abs(chance - whole).mean(axis=0)
         found["by_k"][str(k)] = {
+            "targets": len(told),
             "mae_top": float(error.mean()),
             "mae_random": float(error_chance.mean()),
             "difference": float((error - error_chance).mean()),

@@ -13,6 +13,7 @@ from ..core.stages import Job, Result
 from ..core.store import read_json
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KINDS = {"published": "#0072B2", "lightweight": "#56B4E9", "ours": "#D55E00", "baseline": "#999999"}
@@ -21,6 +22,7 @@ PUBLISHED = ("spin", "spin_h", "base", "published", "published_h")
 SHOWN = ("mae", "mae_no_line", "crps", "coverage90")
 LANDMARKS = {"base", "mild", "medium", "extreme", "spin", "spin_h", "spin_residual"}
 AXES = {"parameters": "parameters", "latency_ms": "CPU time of one window [ms]", "peak_rss_mb": "peak memory [MB]"}
+PLACES = ((True, 3), (False, 3), (True, -10), (False, -10), (True, 12), (False, 12), (True, -19), (False, -19))
 ZH = {
     "published": "已发表",
     "lightweight": "轻量",
@@ -31,6 +33,7 @@ ZH = {
     "Accuracy against size": "精度与规模",
     "parameters": "参数量",
     "CPU time of one window [ms]": "单窗口 CPU 时间 [ms]",
+    "CPU time of one seed, all masks [s]": "单种子 CPU 时间（全部掩码）[s]",
     "peak memory [MB]": "峰值内存 [MB]",
 }
 
@@ -82,6 +85,7 @@ def pareto(board: Board, metric: str) -> Figure | None:
     note = "Nearer to the lower left is better; the line joins the arms that no other beats in both."
     figure = board.figure(3.6, "Accuracy against size", note, methods=arms)
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    spots = []
     for axes, key in zip(panels, keys, strict=True):
         points = sorted((size(m, key), m.mean(metric), m) for m in arms if size(m, key))
         front, best = [], float("inf")
@@ -91,17 +95,36 @@ def pareto(board: Board, metric: str) -> Figure | None:
                 best = y
                 front.append((x, y, method.name))
         axes.plot([x for x, *_ in front], [y for _, y, _ in front], color="#555555", lw=0.9, drawstyle="steps-post")
-        named = {name for *_, name in front} | LANDMARKS
-        for x, y, name in [(x, y, m.name) for x, y, m in points if m.name in named]:
-            axes.annotate(name, (x, y), xytext=(3, 4), textcoords="offset points", fontsize=7)
         if points[-1][0] > 2 * points[0][0]:
             axes.set_xscale("log")
             charts.plain_log(axes.xaxis)
         axes.set_xlabel(board.words(AXES[key]))
         axes.grid(True)
         axes.margins(x=0.2, y=0.12)
+        named = {name for *_, name in front} | LANDMARKS
+        spots.append((axes, [(x, y) for x, y, _ in points], [(x, y, m.name) for x, y, m in points if m.name in named]))
     panels[0].set_ylabel(board.labels[metric])
+    figure.draw_without_rendering()  # where things are is known once they are laid out
+    for axes, points, names in spots:
+        name_points(axes, points, names)
     return figure
+
+
+def name_points(axes: Axes, points: list[tuple[float, float]], names: list[tuple[float, float, str]]) -> None:
+    """Write names beside points, each where it hides no point and no name written before."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in axes.transData.transform(points)]
+    scale = axes.figure.dpi / 72  # pixels of a typographic point
+    for x, y, name in sorted(names, key=lambda found: -found[1]):
+        here = axes.transData.transform((x, y))
+        wide, high = 4.3 * len(name) * scale, 8 * scale
+        for right, up in PLACES:
+            left = here[0] + (4 * scale if right else -4 * scale - wide)
+            box = (left, here[1] + up * scale, left + wide, here[1] + up * scale + high)
+            if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
+                break
+        taken.append(box)
+        axes.annotate(name, (x, y), xytext=(4 if right else -4, up), textcoords="offset points", fontsize=7,
+                      ha="left" if right else "right", va="bottom")  # fmt: skip
 
 
 def draw(name: str, board: Board, block: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
@@ -114,7 +137,7 @@ def draw(name: str, board: Board, block: dict[str, Any]) -> Iterator[tuple[str, 
     pairs = [p for p in block["comparisons"] if p["metric"] == primary and p.get("resampled", "hour") == "hour"]
     if pairs:
         yield "comparisons", charts.comparisons(board, pairs)
-    entries = {"train_s": "training [s]", "evaluate_s": "imputing [s]"}
+    entries = {"cpu_s": "CPU time of one seed, all masks [s]", "peak_rss_mb": "peak memory [MB]"}
     if any((m.entry.get("cost") or {}).get(key) for m in board.methods for key in entries):
         yield "cost", charts.cost(board, entries)
 

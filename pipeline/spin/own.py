@@ -227,8 +227,9 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
         fit = settings.fit.model_copy(update={"seconds": left, "checkpoint": 1e9})
         state = learn(model, loss, validate, fit, request.seed, keeper, _Log(say)).state
     fitted = Fitted(cube, settings, state, level=request.level, boost=boost)
-    if request.method == "residual" and not request.model:  # trees can't be kept in the model's file
-        fitted.booster = boosting.fit(cube, settings.boosting, request.seed)
+    if request.method == "residual":
+        if not request.model:  # trees can't be kept in the model's file
+            fitted.booster = boosting.fit(cube, settings.boosting, request.seed)
         weigh(fitted)
     calibrate(fitted)
     say("baselines on the same held-out cells")

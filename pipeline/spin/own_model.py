@@ -20,15 +20,15 @@ from . import published
 from .boosted import OutOfFold
 from .boosting import Booster
 from .cells import Scene
-from .cube import TEST, VAL, Cube
-from .gaps import Gaps, series
+from .cube import TEST, TRAIN, VAL, Cube
+from .gaps import Gaps, dense, line, series
 from .intervals import Intervals
 from .residual import Residual
 from .settings import Settings
 from .windows import Windows
 
-FORMAT = "spin-own-1"
-GRID = np.linspace(0, 1, 21)  # weights that are tried
+FORMAT = "spin-own-2"
+TWENTIETHS = 20  # weights that are tried: all that add up to 1
 NOWHERE = 10_000  # length of a gap that has no visible cell on one side
 ARRAYS = ("value", "hidden", "on_line", "segment", "split", "edge_index", "edge_weight", "edge_type", "place")
 FACTS = ("nodes", "channels", "units", "masks", "edge_types", "step_seconds", "info", "attrs")
@@ -43,7 +43,8 @@ class Fitted:
     cube: the data it was fitted to. settings: of the arm. weights: of the network, by name.
     intervals: quantiles of its errors on held-out validation cells. scores: method -> channel -> error on held-out
     test cells. level: of the intervals. coverage: share of the held-out test cells inside.
-    boost: base of the network. booster, weight [C]: what is averaged with it, and the network's weight in that.
+    boost: base of the network. booster: averaged with it, where trees may be kept.
+    weight: [C, 3] of the network, the straight line and boosting; None: the network alone.
     """
 
     cube: Cube
@@ -59,11 +60,23 @@ class Fitted:
 
     def values(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell], physical units, of flat indices into [T, N, C] of a cube that begins with this one."""
-        value = self.network(cube, mask, cells)
-        if self.booster is None or self.weight is None or len(cells) == 0:
-            return value
-        share = self.weight[cells % cube.shape[2]]
-        return (share * value + (1 - share) * self.boosted(cube, mask, cells)).astype(np.float32)
+        if self.weight is None or len(cells) == 0:
+            return self.network(cube, mask, cells)
+        share = self.weight[cells % cube.shape[2]]  # [cell, 3]
+        return (share * self.voices(cube, mask, cells)).sum(axis=1).astype(np.float32)
+
+    def voices(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """[cell, 3] what the network, the line and boosting (the line where there are no trees) say."""
+        straight = self.straight(cube, mask, cells)
+        trees = straight if self.booster is None else self.boosted(cube, mask, cells)
+        return np.stack([self.network(cube, mask, cells), straight, trees], axis=1)
+
+    def straight(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
+        """The straight line across the gap [cell]; the mean of the training where nothing is visible."""
+        shown, train = series(cube.visible(mask)), (cube.split == TRAIN)[None]
+        z = np.where(shown, series(cube.value), 0.0)
+        level = (z * train).sum(axis=1) / np.maximum((shown & train).sum(axis=1), 1)
+        return dense(line(z, shown, cube.segment, level), cube.shape).ravel()[cells]
 
     def boosted(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
         """What boosting alone says [cell]."""
@@ -106,15 +119,24 @@ def flat_targets(cube: Cube, split: int) -> np.ndarray:
 
 
 def weigh(fitted: Fitted) -> None:
-    """The network's weight beside boosting: by channel, the one with the least error on held-out validation cells."""
+    """Weights of network, line and boosting: by channel, those with the least error on held-out validation cells.
+
+    With few rows a network may be worse than the line that it was to correct; then the line has a say.
+    """
     cube, cells = fitted.cube, flat_targets(fitted.cube, VAL)
     truth, channel = cube.value.ravel()[cells], cells % cube.shape[2]
-    network, boosted = fitted.network(cube, 0, cells), fitted.boosted(cube, 0, cells)
-    fitted.weight = np.ones(cube.shape[2])
+    voices = fitted.voices(cube, 0, cells)
+    trees = 0 if fitted.booster is None else TWENTIETHS
+    tried = np.array(
+        [(TWENTIETHS - a - b, a, b) for b in range(trees + 1) for a in range(TWENTIETHS + 1 - b)], np.float64
+    )
+    tried /= TWENTIETHS  # [w, 3], the network alone first
+    fitted.weight = np.tile(tried[0], (cube.shape[2], 1))
     for c in range(cube.shape[2]):
-        a, b, t = (values[channel == c] for values in (network, boosted, truth))
-        if len(t):
-            fitted.weight[c] = GRID[int(np.argmin([np.abs(w * a + (1 - w) * b - t).mean() for w in GRID]))]
+        here = channel == c
+        if here.any():
+            errors = [np.abs(voices[here] @ weight - truth[here]).mean() for weight in tried]
+            fitted.weight[c] = tried[int(np.argmin(errors))]
 
 
 def calibrate(fitted: Fitted) -> None:
@@ -198,6 +220,7 @@ def save(path: Path, fitted: Fitted) -> None:
         "scores": fitted.scores,
         "level": fitted.level,
         "coverage": fitted.coverage,
+        "weight": None if fitted.weight is None else fitted.weight.tolist(),
     }
     part = path.with_name(f".part-{path.name}")
     try:
@@ -238,4 +261,5 @@ def load(path: Path) -> Fitted:
         about["scores"],
         about["level"],
         about["coverage"],
+        weight=None if about["weight"] is None else np.array(about["weight"]),
     )

@@ -30,7 +30,7 @@ def impute(cube: Cube, names: list[str], settings: Baselines, log: Any = None) -
     costs, facts = {}, {}
     for member, name in enumerate(names):
         clock = time.process_time()
-        plan = Plan(name, settings.boosting)
+        plan = Plan(name, settings)
         for mask, scene in enumerate(scenes):  # the named mask first: there variants are chosen and trees are grown
             here = layout.mask == mask
             value[member, here] = plan.values(scene, cells[here])

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ..core.config import ArmSettings, Model
 from ..core.stages import Stage
-from .data_settings import BASELINES, METRICS, Boosting, Data, Prepare, Simulation
+from .data_settings import BASELINES, METRICS, Baselines, Boosting, Data, Longer, Prepare, Simulation
 
 
 class Network(Model):
@@ -123,6 +123,12 @@ class Unseen(Model):
     share: float = Field(0.0, ge=0, lt=1, description="nodes that training never sees, scored apart")
 
 
+class Attention(Model):
+    """Attention in the analysis of a table; of every trained arm it can be had by name."""
+
+    report: bool = Field(False, description="of the scenario's arm `spin`: built with the analysis, and told there")
+
+
 class Train(Model):
     network: Network = Network()
     base: Base = Base()
@@ -153,12 +159,8 @@ class Settings(Evaluate, ArmSettings):
 
     data: Data = Data()
     simulation: Simulation = Simulation()
-
-
-class Baselines(Model):
-    """What the baselines read."""
-
-    boosting: Boosting = Boosting()
+    boosting_long: Longer = Longer()
+    attention: Attention = Attention()
 
 
 class Plot(Model):

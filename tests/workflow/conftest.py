@@ -105,13 +105,13 @@ class Project:
         assert text.count(before) == 1, f"{path} has {before!r} {text.count(before)} times"
         (self / path).write_text(text.replace(before, after))
 
-    def configure(self, **fsnet: dict) -> None:
-        """Lay sections over the light configuration of FSNet; arms, scenarios and tables join by name."""
+    def configure(self, system: str = "fsnet", **sections: dict) -> None:
+        """Lay sections over the light configuration of a system; arms, scenarios and tables join by name."""
         path = self / "config/light.yaml"
         content = yaml.safe_load(path.read_text())
-        for part, entries in fsnet.items():
+        for part, entries in sections.items():
             for name, entry in entries.items():
-                held = content["fsnet"].setdefault(part, {})
+                held = content[system].setdefault(part, {})
                 held[name] = held.get(name, {}) | entry if isinstance(entry, dict) else entry
         path.write_text(yaml.safe_dump(content))
 
@@ -270,6 +270,37 @@ def finished(built_once) -> Path:
         (project / "output.txt").write_text(text)
 
     return built_once("finished", run)
+
+
+SMALL_CITY = {
+    "settings": {
+        "simulation": {"days": 3, "hours": 2.0, "grid": 3, "trips": 300.0},
+        "network": {"window": 6, "hidden": 4, "layers": 1, "eta": 1},
+        "base": {"masks": 1, "neighbours": 2, "reach": 1},
+        "fit": {"steps": 6, "seconds": None, "batches_epoch": 3},
+        "boosting": {"masks": 1, "trees": 5},
+    },
+    "scenarios": {"sumo": {"seeds": [0], "arms": ["spin"], "baselines": ["linear"], "compare": [["spin", "linear"]]}},
+    "tables": {"ablation": ["sumo"]},
+}
+
+
+@pytest.fixture(scope="session")
+def small_city() -> dict[str, dict]:
+    """Sections that make SPIN's light table one scenario with one arm."""
+    return SMALL_CITY
+
+
+@pytest.fixture(scope="session")
+def simulated(built_once) -> Path:
+    """The project after SPIN's table on a small simulated city."""
+
+    def run(project):
+        project.configure("spin", **SMALL_CITY)
+        code, text = project.call("results/light/spin_ablation.json")
+        assert code == 0, text
+
+    return built_once("simulated", run)
 
 
 def shown_files() -> dict[str, str]:

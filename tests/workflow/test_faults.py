@@ -31,6 +31,13 @@ TREES = {
         ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
         ("nomem",),
     ),
+    "spin": (
+        "simulated",
+        "results/light/spin_ablation.json",
+        "results/light/spin/sumo_city/sumo",
+        ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
+        ("spin",),
+    ),
     "seasonal": (
         "seasonal",
         SEASONAL,
@@ -58,7 +65,8 @@ def parts(project):
     return [path for path in project.folder.glob("results/**/.part-*") if ".zarr" not in str(path.parent)]
 
 
-@pytest.mark.parametrize("system", TREES)
+# twenty starts of torch take SPIN's tree a minute of CPU
+@pytest.mark.parametrize("system", [pytest.param(name, marks=long) if name == "spin" else name for name in TREES])
 def test_a_job_killed_in_each_stage_is_done_over_to_the_same_result(system, request, new_project):
     """Every job of a scenario, and of the table, is killed once, when it has written everything but moved nothing."""
     fixture, table, scenario, stages, arms = TREES[system]

@@ -182,6 +182,7 @@ rule spin_analyse:
     input:
         table="{root}/spin_{table}.json",
         parameters="{root}/spin/parameters.json",
+        attention=plainly(spin_attention_reports),
         code=code("spin", "analyse"),
     output:
         report="{root}/spin_{table}_analysis.md",

@@ -23,3 +23,14 @@ def spin_arm_inputs(wc):
     else:
         inputs["weights"] = f"{folder}/{arm.start_from or wc.arm}/weights.safetensors"
     return inputs
+
+
+def spin_attention_reports(wc):
+    """Reports on the attention of the published network, in the scenarios that ask for one (`attention.report`)."""
+    section = plan.system(wc.root, "spin")
+    had, _ = plan.available("spin", wc.root, wc.table, mode())
+    return [
+        f"{wc.root}/spin/{choice.name}/{scenario}/spin/attention.json"
+        for scenario, choice in had.items()
+        if "spin" in section.scenario(scenario).arms and section.settings(scenario, "spin")["attention"]["report"]
+    ]

@@ -153,13 +153,14 @@ def test_the_page_holds_its_data_and_asks_for_nothing(seen, tmp_path):
 
 
 def test_what_is_not_decided_is_called_undecided():
-    entry = {"difference": -0.2, "ci95": [-1.2, 0.7], "moved_difference": 1.7, "moved_ci95": [1.1, 2.5]}
+    entry = {"targets": 60, "difference": -0.2, "ci95": [-1.2, 0.7], "moved_difference": 1.7, "moved_ci95": [1.1, 2.5]}
     last = {"cross": {"near": 0.3, "near_blind": 0.25, "distance": 5, "distance_blind": 6, "symmetry": 0.5}}
     report = {"arm": "spin", "scenario": "s", "statistics": {"layers": [last]}}
-    report["faithfulness"] = {"by_k": {"5": entry}, "unit": "mph", "targets": 60}
+    report["faithfulness"] = {"by_k": {"5": entry}, "unit": "mph", "targets": 70}
     title, _, error, answer, *_ = attention_section(report)
     assert title == "## Attention of `spin`, s"
     assert "the error grows by -0.200 mph [-1.200, +0.700]" in error and error.endswith("undecided.")
+    assert "(60 cells)" in error
     assert "+1.700 mph" in answer and answer.endswith("more than by chance.")
 
 

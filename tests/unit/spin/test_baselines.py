@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.spin import boosting, matrix
-from pipeline.spin.baselines import PLAIN, TRANSDUCTIVE, VARIED, Scene, choose, knn
+from pipeline.spin.bagging import Bagged
+from pipeline.spin.baselines import PLAIN, TRANSDUCTIVE, VARIED, Plan, Scene, choose, knn
 from pipeline.spin.cube import TEST, TRAIN, VAL
-from pipeline.spin.data_settings import BASELINES, Baselines, Boosting
+from pipeline.spin.data_settings import BASELINES, Baselines, Boosting, Longer
 from pipeline.spin.intervals import target_gaps, with_intervals
 from pipeline.spin.run_baselines import impute
 
@@ -112,6 +113,17 @@ def test_a_channel_with_hardly_any_training_cell_keeps_the_line(data):
     hidden[0, ..., 1] = thin
     fitted = boosting.fit(replace(data, hidden=hidden), QUICK)
     assert fitted.models[1] is None and fitted.models[0] is not None
+
+
+def test_the_long_baseline_is_the_mean_of_models_fitted_on_other_hidden_cells(data):
+    inputs, cells = data.inputs(0), np.flatnonzero(data.hidden[0] & data.observed)[:80]
+    visible = ~np.isnan(inputs)
+    alone = [boosting.fit(data, QUICK, seed).predict(inputs, visible, cells) for seed in (4, 5)]
+    bagged = Bagged.fit(data, QUICK, 2, 4).predict(inputs, visible, cells)
+    np.testing.assert_allclose(bagged, np.mean(alone, axis=0), rtol=1e-5)
+    assert (alone[0] != alone[1]).any()
+    plan = Plan("boosting_long", Baselines(boosting=QUICK, boosting_long=Longer(models=2)), 4)
+    np.testing.assert_array_equal(plan.values(Scene.of(data, 0, QUICK.neighbours), cells), bagged)
 
 
 def test_gap_lengths_of_targets_are_counted_by_eye():

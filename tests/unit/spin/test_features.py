@@ -10,10 +10,11 @@ import pytest
 from pipeline.spin.cube import TEST
 from pipeline.spin.data import build
 from pipeline.spin.data_settings import Data, Graph, Missing
-from pipeline.spin.features import FeatureSpace, correlated, day_profile, gap_features, implied
+from pipeline.spin.features import FeatureSpace, correlated, day_profile, gap_features
 from pipeline.spin.gaps import Gaps, dense, kernel_means, line, series
 from pipeline.spin.kriging import LENGTHS, Kriging, contrasts
 from pipeline.spin.readers import aqi36, metr_la
+from pipeline.spin.traffic import implied
 
 from .made_up import cube
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import DataError
 from pipeline.core.stages import Job
 from pipeline.spin.compare import compare
-from pipeline.spin.cube import TEST, VAL, Imputations, save, write_imputations
+from pipeline.spin.cube import TEST, VAL, Imputations, read_imputations, save, write_imputations
 from pipeline.spin.data_settings import Baselines, Boosting
 from pipeline.spin.intervals import GAPS, LEVELS, Intervals, gap_class, gap_names, target_gaps
 from pipeline.spin.run_baselines import run
@@ -186,7 +186,10 @@ def scenario(tmp_path_factory):
     write_imputations(folder / "spin" / "imputations.zarr", Imputations([0, 1], value))
     record = {
         "schema": "run/1", "settings": {"x": 1}, "seeds": [0, 1], "inputs": {},
-        "metrics": {"parameters_total": 1234, "parameters_encoder": 1000, "latency_ms": 2.5},
+        "metrics": {
+            "parameters_total": 1234, "parameters_encoder": 1000, "latency_ms": 2.5,
+            "mae_unseen_nodes_seed0": 2.0, "mae_unseen_nodes_seed1": 4.0,
+        },
         "cost": {"cpu_s": 3.0, "peak_rss_mb": 100.0},
     }  # fmt: skip
     (folder / "spin" / "evaluate.run.json").write_text(json.dumps(record))
@@ -217,13 +220,32 @@ def test_the_scenario_s_block_has_the_shape_of_the_table(scenario, tmp_path, mon
     assert arm["parameters"] == 1234 and arm["parameters_encoder"] == 1000 and arm["seeds"] == [0, 1]
     _, sd = data.scaler(0)
     assert arm["metrics"]["mae_c0"]["values"] == pytest.approx([0.01, 0.03], rel=1e-3)
-    assert arm["cost"]["evaluate_s"] == 3.0 and arm["cost"]["train_s"] is None
+    assert arm["cost"]["evaluate_s"] == 3.0 and arm["cost"]["train_s"] is None and arm["cost"]["cpu_s"] == 1.5
+    assert arm["metrics"]["mae_unseen_nodes"]["mean"] == 3.0 and "mae_unseen_nodes_idw" not in arm["metrics"]
     assert {"mae", "mse", "mre", "crps", "coverage90", "mae_c0", "mae_c1"} <= set(
         block["baselines"]["linear"]["metrics"]
     )
     assert block["baselines"]["mean"]["transductive"] == "no" and block["baselines"]["mean"]["cost"]["cpu_s"] >= 0
     hour, sensor = block["comparisons"][:2]
     assert hour["a"] == "spin" and hour["ci95"][1] < 0 and sensor["resampled"] == "sensor"
+
+
+def test_a_stack_costs_what_it_is_made_of(scenario, tmp_path, monkeypatch):
+    folder, _ = scenario
+    monkeypatch.setattr("pipeline.spin.compare.read_run", lambda path: json.loads(path.read_text()))
+    record = json.loads((folder / "spin/evaluate.run.json").read_text())
+    record["inputs"] = {"needs.0": {"path": "results/spin/d/s/spin/imputations.zarr"}}
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack/evaluate.run.json").write_text(json.dumps(record))
+    saved = read_imputations(folder / "spin/imputations.zarr")
+    write_imputations(tmp_path / "stack/imputations.zarr", saved)
+    job = job_of(folder, tmp_path / "scenario.json", ("spin", "stack"))
+    job.inputs["arms"] = [*job.inputs["arms"], tmp_path / "stack/imputations.zarr"]
+    job.inputs["runs"] = [*job.inputs["runs"], tmp_path / "stack/evaluate.run.json"]
+    compare(job, None, Log())
+    block = json.loads((tmp_path / "scenario.json").read_text())
+    boosting = block["baselines"]["boosting"]["cost"]["cpu_s"]
+    assert block["arms"]["stack"]["cost"]["cpu_s"] == pytest.approx(1.5 + 1.5 + boosting)  # two seeds share 3 s
 
 
 def test_stores_made_for_other_targets_or_with_holes_are_refused(scenario, tmp_path, monkeypatch):

@@ -123,6 +123,41 @@ def test_the_profile_runs_the_workflow_retries_a_killed_job_with_more_memory_and
         assert connection.execute(hosts).fetchall() == [(str(process.pid),)]
 
 
+CITY = "results/light/spin_ablation.json"
+
+
+def simulated(project, small_city):
+    """SPIN's table of a small simulated city: a network, the arm that corrects a line, and its mean with boosting."""
+    scenario = {
+        "seeds": [0],
+        "arms": ["spin", "spin_residual", "spin_stack"],
+        "baselines": ["linear", "boosting"],
+        "compare": [["spin_stack", "boosting"]],
+    }
+    project.configure("spin", **small_city | {"scenarios": {"sumo": scenario}})
+    return project
+
+
+def test_a_simulated_city_and_arms_that_wait_for_others_give_the_same_table_on_the_cluster(
+    box, asked, new_project, small_city
+):
+    before = len((asked / "calls").read_text().splitlines()) if (asked / "calls").exists() else 0
+    project = simulated(new_project(), small_city)
+    path = {"PATH": f"{asked}{os.pathsep}{box.environment()['PATH']}"}
+    code, text = project.call(CITY, "--profile", "profiles/slurm", "--config", "device=cpu", *QUICK[:-3], **path)
+    assert code == 0, text
+    calls = (asked / "calls").read_text().splitlines()[before:]
+    jobs = [re.search(r"--comment rule_(\S+) ", one).group(1) for one in calls]
+    assert len(jobs) == 8 and sum("spin_evaluate" in job for job in jobs) == 3  # the stack trains nothing
+    assert not any("--gpus" in one for one in calls), "device is cpu"
+
+    local = simulated(new_project(), small_city)
+    code, text = local.call(CITY)
+    assert code == 0, text
+    tables = [json.loads((one / CITY).read_text()) for one in (project, local)]
+    assert equal_part(tables[0]) == equal_part(tables[1])
+
+
 # qsub, qstat and qdel in front of Slurm: the profile for PBS, unchanged, on a scheduler that really queues and kills.
 PBS = {
     "qsub": """printf '%s\\n' "$*" >> {calls}
