@@ -59,11 +59,13 @@ def read_own(
     Raises
     ------
     DataError
-        Times that are not in order or given twice, a step that changes, sensors without any value, a graph that names
-        sensors which the data don't have (or places that lack some), text where numbers belong.
+        Infinite values, times that are not in order or given twice, a step that changes, sensors without any value, a
+        graph that names sensors which the data don't have (or places that lack some), text where numbers belong.
     """
     path = Path(path)
     value, time, nodes, names = _values(path, channels)
+    if (large := int((np.abs(value) > np.finfo(np.float32).max).sum())) > 0:
+        raise DataError(f"{path.name} holds {large:,} infinite values; leave missing ones empty, or as NaN")
     if not nodes:
         raise DataError(f"{path.name} has no sensor: a column, or a node, each is needed beside the time")
     value, time, segment, step, report = _regular(value, time, path.name)
