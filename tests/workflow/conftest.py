@@ -105,13 +105,13 @@ class Project:
         assert text.count(before) == 1, f"{path} has {before!r} {text.count(before)} times"
         (self / path).write_text(text.replace(before, after))
 
-    def configure(self, **fsnet: dict) -> None:
-        """Lay sections over the light configuration of FSNet; arms, scenarios and tables join by name."""
+    def configure(self, system: str = "fsnet", **sections: dict) -> None:
+        """Lay sections over the light configuration of a system; arms, scenarios and tables join by name."""
         path = self / "config/light.yaml"
         content = yaml.safe_load(path.read_text())
-        for part, entries in fsnet.items():
+        for part, entries in sections.items():
             for name, entry in entries.items():
-                held = content["fsnet"].setdefault(part, {})
+                held = content[system].setdefault(part, {})
                 held[name] = held.get(name, {}) | entry if isinstance(entry, dict) else entry
         path.write_text(yaml.safe_dump(content))
 
@@ -270,6 +270,37 @@ def finished(built_once) -> Path:
         (project / "output.txt").write_text(text)
 
     return built_once("finished", run)
+
+
+@pytest.fixture(scope="session")
+def storm(built_once) -> Path:
+    """The project after R-STMRF's table of one small world, whose background has maps of 15 degrees."""
+
+    def run(project):
+        project.configure(
+            "rstmrf",
+            settings={
+                "iri": {"step": 15.0},
+                "worlds": {"hours": 3, "profiles": 600, "dense_points": 200, "columns": 10},
+                "network": {"hidden": 8, "basis": 8, "lstm": 8, "tec_factor": 30, "tec_features": 4},
+                "train": {"steps": 4, "batch": 128},
+                "saving": {"interval": 2},
+            },
+            scenarios={
+                "osse": {
+                    "seeds": [0],
+                    "arms": ["corrected"],
+                    "baselines": ["iri"],
+                    "compare": [["corrected", "iri"]],
+                    "settings": {"worlds": {"names": ["a90"]}},
+                }
+            },
+            tables={"ablation": ["osse"]},
+        )
+        code, text = project.call("results/light/rstmrf_ablation.json")
+        assert code == 0, text
+
+    return built_once("storm", run)
 
 
 def shown_files() -> dict[str, str]:
