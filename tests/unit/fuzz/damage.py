@@ -190,14 +190,14 @@ def answer(read: Callable[[], Any], names: str | None, sane: Callable[[Any], Non
     return "read"
 
 
-def _fuzz(damage: Callable[[list[Strike]], Any], tell: Callable[[], str]) -> None:
+def _fuzz(damage: Callable[[list[Strike]], Any], tell: Callable[[], str], of: int) -> None:
     damage([])
     whole = tell()
     assert whole == "read", f"the undamaged file is refused: {whole}"
     refused = 0
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=EXAMPLES // of,
         derandomize=not LONG,
         database=None,
         deadline=None,
@@ -211,7 +211,7 @@ def _fuzz(damage: Callable[[list[Strike]], Any], tell: Callable[[], str]) -> Non
         refused += tell() != "read"
 
     try_one()
-    assert refused, "no damage was ever noticed"
+    assert refused or EXAMPLES // of < 30, "no damage was ever noticed"
 
 
 def fuzz(
@@ -219,6 +219,7 @@ def fuzz(
     read: Callable[[], Any],
     names: str | None = None,
     sane: Callable[[Any], None] = lambda found: None,
+    of: int = 1,
 ) -> None:
     """Whatever ``damage`` makes of the strikes, ``read`` gives a ``sane`` value or a documented error.
 
@@ -226,9 +227,10 @@ def fuzz(
     ----------
     damage: writes the file with these strikes (none: undamaged).
     names: what every message must contain.
+    of: forms of the same reader, which share the number of files.
     """
     with bounded():
-        _fuzz(damage, lambda: answer(read, names, sane))
+        _fuzz(damage, lambda: answer(read, names, sane), of)
 
 
 class Crash(AssertionError):
@@ -240,6 +242,7 @@ def fuzz_apart(
     read: Callable[[], Any],
     names: str | None = None,
     sane: Callable[[Any], None] = lambda found: None,
+    of: int = 1,
 ) -> None:
     """The same in another process, for formats that a library in C reads: a crash of it is a failure like others."""
     fork = multiprocessing.get_context("fork")
@@ -281,7 +284,7 @@ def fuzz_apart(
         return told
 
     try:
-        _fuzz(damage, tell)
+        _fuzz(damage, tell, of)
     finally:
         if held:
             with suppress(OSError):
