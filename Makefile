@@ -1,7 +1,7 @@
 # make results/fsnet_ablation.json   any target of the workflow; the environment is made first
 # make results/report.html           everything in one HTML file, with pictures of the DAG
 # make test                          the tests
-# make test-faults                   the long ones: ten random kills a system, and more damage
+# make test-faults                   the long ones: ten random kills a system, more damage, 2,000 damaged files a reader
 # make test-slurm                    the workflow on a Slurm of one node, which is fetched and started for it
 #
 # CORES=n sets the cores, TORCH_INDEX=url another build of torch, PYTHON=python3.11 the interpreter.
@@ -34,7 +34,7 @@ test: env
 	$(BIN)/python -m pytest -n $(CORES)
 
 test-faults: env
-	TEST_FAULTS=1 $(BIN)/python -m pytest -n $(CORES) tests/workflow/test_faults.py
+	TEST_FAULTS=1 $(BIN)/python -m pytest -n $(CORES) tests/workflow/test_faults.py tests/unit/fuzz
 
 test-slurm: env
 	$(BIN)/python -m pytest tests/workflow/slurm

@@ -135,7 +135,7 @@ class Catalog(Mapping[str, Entry]):
     def __getitem__(self, name: str) -> Entry:
         if name in self._entries:
             return self._entries[name]
-        close = difflib.get_close_matches(name, self._entries, n=1)
+        close = difflib.get_close_matches(str(name), self._entries, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"There is no data set named {name!r}.{hint} Known: {', '.join(sorted(self._entries))}. Your own file gets "

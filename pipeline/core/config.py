@@ -282,6 +282,9 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must map names to values, got {_short(value)}")
+    odd = [key for key in value if not isinstance(key, str)]
+    if odd:
+        raise ConfigError(f"{where}: the name {_short(odd[0])} is no text; put it in quotes, or choose another")
     return value
 
 

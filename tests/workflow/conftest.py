@@ -303,6 +303,37 @@ def simulated(built_once) -> Path:
     return built_once("simulated", run)
 
 
+@pytest.fixture(scope="session")
+def storm(built_once) -> Path:
+    """The project after R-STMRF's table of one small world, whose background has maps of 15 degrees."""
+
+    def run(project):
+        project.configure(
+            "rstmrf",
+            settings={
+                "iri": {"step": 15.0},
+                "worlds": {"hours": 3, "profiles": 600, "dense_points": 200, "columns": 10},
+                "network": {"hidden": 8, "basis": 8, "lstm": 8, "tec_factor": 30, "tec_features": 4},
+                "train": {"steps": 4, "batch": 128},
+                "saving": {"interval": 2},
+            },
+            scenarios={
+                "osse": {
+                    "seeds": [0],
+                    "arms": ["corrected"],
+                    "baselines": ["iri"],
+                    "compare": [["corrected", "iri"]],
+                    "settings": {"worlds": {"names": ["a90"]}},
+                }
+            },
+            tables={"ablation": ["osse"]},
+        )
+        code, text = project.call("results/light/rstmrf_ablation.json")
+        assert code == 0, text
+
+    return built_once("storm", run)
+
+
 def shown_files() -> dict[str, str]:
     """File of the project -> what the page says stands in it."""
     found = {}

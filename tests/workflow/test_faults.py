@@ -38,6 +38,13 @@ TREES = {
         ("prepare", "train", "baselines", "evaluate", "compare", "ablation"),
         ("spin",),
     ),
+    "rstmrf": (
+        "storm",
+        "results/light/rstmrf_ablation.json",
+        "results/light/rstmrf/storms/osse",
+        ("iri", "prepare", "train", "baselines", "evaluate", "compare", "ablation"),
+        ("corrected",),
+    ),
     "seasonal": (
         "seasonal",
         SEASONAL,
@@ -47,6 +54,10 @@ TREES = {
     ),
     "smash": ("tiny_smash", *SMASH, ("prepare", "baselines", "train", "evaluate", "compare", "ablation"), ("smash",)),
 }
+SLOW = ("spin", "rstmrf")  # a minute of CPU and more: every job imports PyTorch or PyIRI
+
+
+COSTS = ("cost", "produced", "software", "peak_mb", "saved_mb")
 
 
 def result(path):
@@ -54,7 +65,7 @@ def result(path):
 
     def equal_part(value):
         if isinstance(value, dict):
-            return {k: equal_part(v) for k, v in value.items() if k not in ("cost", "produced", "software")}
+            return {k: equal_part(v) for k, v in value.items() if k not in COSTS}
         return [equal_part(item) for item in value] if isinstance(value, list) else value
 
     return equal_part(json.loads(Path(path).read_text()))
@@ -65,8 +76,7 @@ def parts(project):
     return [path for path in project.folder.glob("results/**/.part-*") if ".zarr" not in str(path.parent)]
 
 
-# twenty starts of torch take SPIN's tree a minute of CPU
-@pytest.mark.parametrize("system", [pytest.param(name, marks=long) if name == "spin" else name for name in TREES])
+@pytest.mark.parametrize("system", [pytest.param(name, marks=long) if name in SLOW else name for name in TREES])
 def test_a_job_killed_in_each_stage_is_done_over_to_the_same_result(system, request, new_project):
     """Every job of a scenario, and of the table, is killed once, when it has written everything but moved nothing."""
     fixture, table, scenario, stages, arms = TREES[system]
@@ -74,9 +84,12 @@ def test_a_job_killed_in_each_stage_is_done_over_to_the_same_result(system, requ
     project = new_project(finished)
     shutil.rmtree(project / scenario)
     (project / table).unlink()
-    faults = {}
+    days = [path.stem for path in project.folder.glob("results/light/rstmrf/iri/*.zarr")]
+    if "iri" in stages:
+        shutil.rmtree(project / "results/light/rstmrf/iri")
+    faults, named = {}, {"train": arms, "evaluate": arms, "ablation": ["ablation"], "iri": days}
     for stage in stages:
-        places = {"train": arms, "evaluate": arms, "ablation": ["ablation"]}.get(stage, [Path(scenario).name])
+        places = named.get(stage, [Path(scenario).name])
         faults |= {f"{stage}__{place}": "kill once" for place in places}
     code, text = project.call(table, "--retries", "1", **project.faults(**faults))
     assert code == 0, text

@@ -92,10 +92,10 @@ def test_files_of_the_configuration(tmp_path, monkeypatch, strike):
     def sane(config):
         assert isinstance(config, dict)
 
-    fuzz(file_of(path, content, strike), lambda: cli.read_config([path]), str(path), sane)
+    fuzz(file_of(path, content, strike), lambda: cli.read_config([path]), str(path), sane, of=2)
 
 
 @pytest.mark.parametrize("strike", [struck_text, struck_bytes])
 def test_the_catalogue(entries, tmp_path, strike):
     path = tmp_path / "datasets.yaml"
-    fuzz(file_of(path, entries.read_bytes(), strike), lambda: load_catalog(path), path.name, dict)
+    fuzz(file_of(path, entries.read_bytes(), strike), lambda: load_catalog(path), path.name, dict, of=2)

@@ -39,7 +39,7 @@ def test_series_as_csv(etth1, tmp_path):
     path = tmp_path / "series.csv"
     content = etth1.to_csv(index=False).encode()
     own = OwnData(path=str(path), target="OT", max_gap=2)
-    fuzz(file_of(path, content, struck_text), lambda: read_own(own), str(path), sane)
+    fuzz(file_of(path, content, struck_text), lambda: read_own(own), str(path), sane, of=2)
 
 
 def test_series_of_the_catalogue(etth1, tmp_path):
@@ -51,6 +51,7 @@ def test_series_of_the_catalogue(etth1, tmp_path):
         lambda: read([path], "table", options, target="OT", step="1h"),
         str(path),
         sane,
+        of=2,
     )
 
 
@@ -74,6 +75,7 @@ def test_series_without_time_stamps(tmp_path):
             lambda path=path: read([path], "undated", options, target=None, step="1h"),
             str(path),
             sane,
+            of=2,
         )
 
 
@@ -100,5 +102,5 @@ def test_series_as_netcdf(etth1, tmp_path):
     data = etth1.assign(date=pd.to_datetime(etth1["date"])).set_index("date").to_xarray()
     own = OwnData(path=str(path), target="OT", time="date")
     data.to_netcdf(path)
-    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: read_own(own), str(path), sane)
-    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: read_own(own), str(path), sane)
+    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: read_own(own), str(path), sane, of=2)
+    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: read_own(own), str(path), sane, of=2)

@@ -58,7 +58,7 @@ START = datetime(2024, 9, 1)
 def test_tables(tmp_path, frame):
     path = tmp_path / "profiles.csv"
     content = frame.to_csv(index=False).encode()
-    fuzz(file_of(path, content, struck_text), lambda: profiles.read(path, start=START), str(path), sane_profiles)
+    fuzz(file_of(path, content, struck_text), lambda: profiles.read(path, start=START), str(path), sane_profiles, of=2)
 
 
 def test_tables_as_parquet(tmp_path):
@@ -80,8 +80,10 @@ def test_ionprf(tmp_path):
         | {"botalt": 150.0, "bottime": 0.0, "edmaxalt": 300.0, "edmaxtime": 250.0, "topalt": 425.0, "toptime": 500.0},
     )
     data.to_netcdf(path)
-    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: profiles.read(path), str(path), sane_profiles)
-    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: profiles.read(path), str(path), sane_profiles)  # fmt: skip  # noqa: E501
+    fuzz_apart(
+        file_of(path, path.read_bytes(), struck_bytes), lambda: profiles.read(path), str(path), sane_profiles, of=2
+    )
+    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: profiles.read(path), str(path), sane_profiles, of=2)  # fmt: skip  # noqa: E501
 
 
 def line(text, label):
@@ -123,18 +125,19 @@ def unix_compressed(content):
 @pytest.mark.parametrize("strike", [struck_text, struck_bytes])
 def test_ionex(tmp_path, strike):
     path = tmp_path / "igsg0010.00i"
-    fuzz(file_of(path, ionex_text().encode(), strike), lambda: ionex.read(path), str(path), sane_maps)
+    fuzz(file_of(path, ionex_text().encode(), strike), lambda: ionex.read(path), str(path), sane_maps, of=2)
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [("gz", lambda b: gzip.compress(b, mtime=0)), ("Z", unix_compressed)])
 def test_ionex_compressed(tmp_path, suffix, pack):
     path = tmp_path / f"igsg0010.00i.{suffix}"
-    fuzz(file_of(path, pack(ionex_text().encode()), struck_bytes), lambda: ionex.read(path), str(path), sane_maps)
+    fuzz(file_of(path, pack(ionex_text().encode()), struck_bytes), lambda: ionex.read(path), str(path), sane_maps, of=2)
     fuzz(
         lambda blows: path.write_bytes(pack(struck_text(ionex_text().encode(), blows))),
         lambda: ionex.read(path),
         str(path),
         sane_maps,
+        of=2,
     )
 
 
@@ -158,5 +161,5 @@ def test_tec_as_netcdf(tmp_path):
         with dask.config.set(scheduler="synchronous"):  # a forked process has none of its parent's threads
             return tec_store.gathered([path]).load()
 
-    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), read, str(path), sane)
-    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), read, str(path), sane)
+    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), read, str(path), sane, of=2)
+    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), read, str(path), sane, of=2)

@@ -36,7 +36,7 @@ def sane_splits(found):
 def test_plain_pickles(tmp_path, protocol):
     path = tmp_path / "any.pkl"
     content = pickle.dumps([MARKED, {"a": (1, None, True, "é" * 300), 2: [3, 2.5, 2**40, -1]}], protocol=protocol)
-    fuzz(file_of(path, content, struck_bytes), lambda: unpickle.load(path), str(path))
+    fuzz(file_of(path, content, struck_bytes), lambda: unpickle.load(path), str(path), of=3)
 
 
 @pytest.mark.parametrize("sequences", [MARKED, PLAIN, GATECH], ids=["marked", "unmarked", "gatech"])
@@ -48,9 +48,9 @@ def test_pickles_of_sequences(tmp_path, sequences):
     def read():
         return readers.pickles(files)
 
-    fuzz(file_of(files[0], files[0].read_bytes(), struck_bytes), read, None, sane_splits)
+    fuzz(file_of(files[0], files[0].read_bytes(), struck_bytes), read, None, sane_splits, of=3)
     unpickle.dump(sequences, files[0])
-    fuzz(lambda blows: unpickle.dump(struck_value(sequences, blows), files[1]), read, "data_val", sane_splits)
+    fuzz(lambda blows: unpickle.dump(struck_value(sequences, blows), files[1]), read, "data_val", sane_splits, of=3)
 
 
 def catalogue(rows=12):
@@ -71,6 +71,7 @@ def test_a_table_of_events(tmp_path, zone):
         lambda: readers.table(path, options),
         str(path),
         sane_raw,
+        of=3,
     )
 
 
@@ -82,6 +83,7 @@ def test_a_table_of_events_with_bare_numbers_and_marks(tmp_path):
         lambda: readers.table(path, {"mark": "kind", "unit": "h"}),
         str(path),
         sane_raw,
+        of=3,
     )
 
 
@@ -113,7 +115,7 @@ xmlns="http://quakeml.org/xmlns/bed/1.2"><eventParameters publicID="a">
 @pytest.mark.parametrize("strike", [struck_text, struck_bytes])
 def test_quakeml(tmp_path, strike):
     path = tmp_path / "quakes.xml"
-    fuzz(file_of(path, QUAKEML.encode(), strike), lambda: readers.quakeml(path, {}), str(path), sane_raw)
+    fuzz(file_of(path, QUAKEML.encode(), strike), lambda: readers.quakeml(path, {}), str(path), sane_raw, of=2)
 
 
 def test_the_prepared_catalogue(tmp_path):
@@ -127,5 +129,11 @@ def test_the_prepared_catalogue(tmp_path):
             cat.offsets[0] == 0 and cat.offsets[-1] == len(cat.t) == len(cat.xy) and len(cat.split) == len(cat.window)
         )
 
-    fuzz(file_of(path, path.read_bytes(), struck_bytes), lambda: events.load(path), str(path), sane)
-    fuzz(lambda blows: unpickle.dump(struck_value(content, blows), path), lambda: events.load(path), str(path), sane)
+    fuzz(file_of(path, path.read_bytes(), struck_bytes), lambda: events.load(path), str(path), sane, of=2)
+    fuzz(
+        lambda blows: unpickle.dump(struck_value(content, blows), path),
+        lambda: events.load(path),
+        str(path),
+        sane,
+        of=2,
+    )

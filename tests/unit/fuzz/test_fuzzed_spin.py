@@ -68,13 +68,13 @@ def metr(tmp_path):
 @pytest.mark.parametrize("name", ["los_speed.csv", "graph_sensor_locations.csv"])
 def test_metr_la_as_csv(metr, tmp_path, name):
     path = tmp_path / name
-    fuzz(file_of(path, path.read_bytes(), struck_text), metr, name, sane)
+    fuzz(file_of(path, path.read_bytes(), struck_text), metr, name, sane, of=3)
 
 
 def test_metr_la_with_a_time_column(metr, tmp_path):
     path = tmp_path / "los_speed.csv"
     stamped = metr.speeds.set_axis(pd.date_range("2012-03-01", periods=8, freq="5min"))
-    fuzz(file_of(path, stamped.to_csv().encode(), struck_text), metr, path.name, sane)
+    fuzz(file_of(path, stamped.to_csv().encode(), struck_text), metr, path.name, sane, of=3)
 
 
 def test_metr_la_as_hdf(metr, tmp_path):
@@ -101,12 +101,13 @@ def test_a_pickled_adjacency(tmp_path, protocol):
         names, weight = found
         assert weight.shape == (len(names),) * 2 and np.isfinite(weight).all() and (weight >= 0).all()
 
-    fuzz_apart(file_of(path, plain, struck_bytes), lambda: pickles.adjacency(path), path.name, fits)
+    fuzz_apart(file_of(path, plain, struck_bytes), lambda: pickles.adjacency(path), path.name, fits, of=6)
     fuzz(
         lambda blows: path.write_bytes(pickle.dumps(struck_value(content, blows), protocol=protocol)),
         lambda: pickles.adjacency(path),
         path.name,
         fits,
+        of=6,
     )
 
 
@@ -121,7 +122,7 @@ def test_aqi36(tmp_path, name):
     places = pd.DataFrame({"sensor_id": stations, "latitude": 39.9 + 0.1 * np.arange(4), "longitude": 116.4})
     places.to_csv(tmp_path / "pm25_latlng.txt", index=False)
     files, path = sorted(tmp_path.iterdir()), tmp_path / name
-    fuzz(file_of(path, path.read_bytes(), struck_text), lambda: aqi36(files, {}, Graph(), None), "pm25_", sane)
+    fuzz(file_of(path, path.read_bytes(), struck_text), lambda: aqi36(files, {}, Graph(), None), "pm25_", sane, of=3)
 
 
 def test_pems_lanes(tmp_path):
@@ -161,14 +162,16 @@ EDGES = b"source,target,weight,type\na,b,0.5,road\nb,c,1.0,road\nc,a,0.25,back\n
 def test_own_csv(tmp_path, frame):
     path, graph = tmp_path / "mine.csv", tmp_path / "edges.csv"
     graph.write_bytes(EDGES)
-    fuzz(file_of(path, frame.to_csv(index=False).encode(), struck_text), lambda: read_own(path, graph), None, sane)
+    fuzz(
+        file_of(path, frame.to_csv(index=False).encode(), struck_text), lambda: read_own(path, graph), None, sane, of=3
+    )
 
 
 def test_own_lanes_in_seconds(tmp_path):
     path = tmp_path / "lanes.csv"
     rows = [(lane, 10.0 * k, 3.0 * lane + k + 1, 5) for lane in (0, 1, 2) for k in range(6)]
     frame = pd.DataFrame(rows, columns=["lane_id", "start_frame", "avg_speed", "total_vehicles"])
-    fuzz(file_of(path, frame.to_csv(index=False).encode(), struck_text), lambda: read_own(path), "lanes", sane)
+    fuzz(file_of(path, frame.to_csv(index=False).encode(), struck_text), lambda: read_own(path), "lanes", sane, of=3)
 
 
 def test_own_parquet(tmp_path):
@@ -186,8 +189,8 @@ def test_own_netcdf(tmp_path):
     data = xr.Dataset({"speed": (("time", "node"), speed), "flow": (("node", "time"), flow.T)},
                       coords={"time": time, "node": ["x", "y", "z"]})  # fmt: skip
     data.to_netcdf(path)
-    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: read_own(path), path.name, sane)
-    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: read_own(path), path.name, sane)
+    fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: read_own(path), path.name, sane, of=2)
+    fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: read_own(path), path.name, sane, of=2)
 
 
 # ---- own graphs
@@ -199,7 +202,7 @@ def test_own_netcdf(tmp_path):
 def test_own_graph_as_csv(tmp_path, content):
     path, graph = tmp_path / "mine.csv", tmp_path / "graph.csv"
     own_frame(4).to_csv(path, index=False)
-    fuzz(file_of(graph, content, struck_text), lambda: read_own(path, graph), graph.name, sane)
+    fuzz(file_of(graph, content, struck_text), lambda: read_own(path, graph), graph.name, sane, of=3)
 
 
 ROAD = {
@@ -219,5 +222,6 @@ def test_own_graph_as_json(tmp_path):
         lambda: read_own(path, graph),
         graph.name,
         sane,
+        of=2,
     )
-    fuzz(file_of(graph, json.dumps(ROAD).encode(), struck_bytes), lambda: read_own(path, graph), graph.name, sane)
+    fuzz(file_of(graph, json.dumps(ROAD).encode(), struck_bytes), lambda: read_own(path, graph), graph.name, sane, of=2)

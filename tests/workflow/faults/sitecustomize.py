@@ -1,8 +1,8 @@
 """Strikes jobs of the workflow as a test asks: put on the path, Python imports it at every start.
 
-FAULTS names a JSON file {"<stage>/<arm, scenario or table>": how}. A stage is struck after it has computed everything
-and before its outputs are moved into place, the worst moment. How: `kill`, `memory`, `raise`, `remove <path>`;
-`… once` strikes at the first attempt only.
+FAULTS names a JSON file {"<stage>/<arm, scenario, table or day>": how}. A stage is struck after it has computed
+everything and before its outputs are moved into place, the worst moment. How: `kill`, `memory`, `raise`,
+`remove <path>`; `… once` strikes at the first attempt only.
 """
 
 import importlib.abc
@@ -39,7 +39,8 @@ def watch(module):
             result = function(job, settings, log)
             file = Path(os.environ["FAULTS"])
             facts = job.facts
-            here = facts.get("arm") or facts.get("scenario") or facts["wildcards"].get("table")
+            named = facts["wildcards"].get("table") or facts["wildcards"].get("day")
+            here = facts.get("arm") or facts.get("scenario") or named
             how = json.loads(file.read_text()).get(f"{job.stage}/{here}")
             if how and how.endswith(" once"):
                 mark = file.with_name(f"struck.{job.stage}.{facts.get('scenario')}.{here}")
