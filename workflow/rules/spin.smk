@@ -16,8 +16,8 @@ rule spin_prepare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(1500),  # measured: 170 MB (light)
-        runtime=growing(20),  # minutes; measured: 42 s (light)
+        mem_mb=growing(1500),  # measured: 190 MB
+        runtime=growing(20),  # minutes; measured: 10 s; the simulated city 42 s (light)
     params:
         settings=settings("spin", "prepare"),
         source=source("spin"),
@@ -39,8 +39,8 @@ rule spin_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured: 250 MB (light)
-        runtime=growing(30),  # minutes; measured: 41 s (light)
+        mem_mb=growing(3000),  # measured: 580 MB
+        runtime=growing(30),  # minutes; measured: 190 s of CPU
     params:
         settings=settings("spin", "baselines"),
         baselines=scenario("spin", "baselines"),
@@ -62,8 +62,8 @@ rule spin_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured: 590 MB (light)
-        runtime=growing(600),  # minutes; measured: 57 s (light)
+        mem_mb=growing(3000),  # measured: 1,030 MB
+        runtime=growing(600),  # minutes; measured: 260 s of CPU; the published recipe is hours long
         gpu=gpu("spin", "train"),
     params:
         settings=settings("spin", "train"),
@@ -86,8 +86,8 @@ rule spin_evaluate:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured: 560 MB (light)
-        runtime=growing(60),  # minutes; measured: 15 s (light)
+        mem_mb=growing(3000),  # measured: 750 MB (spin_residual)
+        runtime=growing(60),  # minutes; measured: 11 s of CPU (spin_residual); spin and spin_h: 15 s (light)
         gpu=gpu("spin", "evaluate"),
     params:
         settings=settings("spin", "evaluate"),
@@ -111,8 +111,8 @@ rule spin_compare:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(2000),  # measured: 170 MB (light)
-        runtime=growing(15),  # minutes; measured: 4 s (light)
+        mem_mb=growing(2000),  # measured: 210 MB
+        runtime=growing(15),  # minutes; measured: 6 s
     params:
         settings=settings("spin", "compare"),
         entry=lambda wc: plan.system(wc.root, "spin").scenario(wc.scenario).model_dump(exclude={"settings"}),
