@@ -35,8 +35,8 @@ class Free(Etas):
         return self.log_a.T[mark].exp()
 
 
-def free(catalogue: Catalogue, background: Background) -> Free:
-    """A free base with the data's mean rate and scale of places."""
+def free(catalogue: Catalogue, background: Background, memory: float | None) -> Free:
+    """A free base with the data's mean rate, scale of places, and frequencies of marks (``memory``: their recency)."""
     train = catalogue.sequences("train")
     rate = float(catalogue.lengths[train].sum() / catalogue.window[train].sum())
     spread = np.sqrt(np.prod(np.array(catalogue.meta["scaler"]["xy"]["sd"]) * background.scale))
@@ -52,6 +52,11 @@ def free(catalogue: Catalogue, background: Background) -> Free:
     )
     with torch.no_grad():
         base.log_mu += np.log(2.0)  # Etas starts with half of the rate
+        weight = np.repeat(etas_fit.recency(catalogue, train, memory), catalogue.lengths[train])
+        count = np.bincount(catalogue.labels[catalogue.events(train)], weight, catalogue.marks) + 0.5
+        share = torch.as_tensor(count / count.sum(), dtype=torch.float32).log()
+        base.background_mark += share
+        base.mark_logits += share  # children as all events, whatever the parent
     return base
 
 
@@ -82,7 +87,7 @@ def build(
             base.excites = True
     else:
         reader = reader or reader_of(catalogue)
-        bases, waiting = [free(catalogue, reader.background) for _ in range(2)], None
+        bases, waiting = [free(catalogue, reader.background, settings.memory_mark) for _ in range(2)], None
     lattice = catalogue.meta["lattice"]
     area = lattice["place"] ** 2 if lattice["place"] else None
     timed = not lattice["time"]

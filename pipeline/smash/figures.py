@@ -29,7 +29,7 @@ COLUMNS = (
     "log_likelihood_location",
     "log_likelihood_mark",
     "crps_time",
-    "energy_location",
+    "energy_location_drawn",
     "brier",
     "pit_ks",
     "ece",

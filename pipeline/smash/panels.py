@@ -93,7 +93,7 @@ def calibration(board: Board) -> Figure:
         axes.set(title=board.words(title), xlabel=board.words("nominal level"), xlim=(0.05, 0.95))
         axes.set_ylabel(f"{board.words('share inside')} − {board.words('nominal level')}")
         bottom, top = axes.get_ylim()
-        axes.set_ylim(bottom - 0.06 * (top - bottom) * -(-len(lines) // 2), top)  # room for the legend below the curves
+        axes.set_ylim(bottom - 0.1 * (top - bottom) * -(-len(lines) // 2), top)  # room for the legend below the curves
         axes.legend(fontsize=7, ncols=2, loc="lower left")
     for name, curve, colour, marker in _lines(board, "pit_time"):
         edges = (np.arange(len(curve)) + 0.5) / len(curve)

@@ -310,3 +310,13 @@ def test_training_never_ends_below_its_start_on_validation(catalogue, reader, ba
     model.load_state_dict(found.state)
     assert exact_fit.score(model, held_out) == pytest.approx(found.validation_loss, abs=1e-4)
     assert found.validation_loss >= start
+
+
+def test_a_free_base_starts_at_the_frequencies_of_the_marks(catalogue, reader):
+    model, _ = exact_base.build(catalogue, None, Exact(base="free", memory_mark=None), reader)
+    windows = reader.windows(catalogue.sequences("val"))
+    with torch.no_grad():
+        found = model.eval().log_mark(model.place_law(windows, model.states(windows)), windows.events).exp()
+    train = catalogue.labels[catalogue.events(catalogue.sequences("train"))]
+    share = (np.bincount(train, minlength=3) + 0.5) / (len(train) + 1.5)
+    np.testing.assert_allclose(found.numpy(), np.tile(share, (len(found), 1)), atol=1e-5)
