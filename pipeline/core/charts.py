@@ -96,7 +96,7 @@ class Board:
 
     @property
     def whiskers(self) -> str:
-        return "Whiskers: 95 % Student interval of the mean over seeds." if self.seeds > 1 else "One seed: no whiskers."
+        return "Whiskers: 95 % Student interval of the mean of the values." if self.seeds > 1 else "One value: no whiskers."
 
 
 def _rows(axes: Axes, methods: Sequence[Method]) -> np.ndarray:

@@ -123,8 +123,8 @@ ZH = {
     "use of the slot [1]": "槽使用量 [1]",
     # notes
     "Ranked by the first column, best on top.": "按第一列排序，最优在上。",
-    "Whiskers: 95 % Student interval of the mean over seeds.": "误差线：随机种子均值的 95 % t 区间。",
-    "One seed: no whiskers.": "仅一个种子，无误差线。",
+    "Whiskers: 95 % Student interval of the mean of the values.": "误差线：各取值均值的 95 % t 区间。",
+    "One value: no whiskers.": "仅一个取值，无误差线。",
     "Right of zero is better than the reference; {}. Triangles: bars that are cut.": (
         "零线右侧优于参照；指标：{}。三角：条形被截断。"
     ),

@@ -97,7 +97,7 @@ def test_all_arms_and_baselines_are_shown(drawn):
 def test_intervals_are_drawn_where_there_are_several_seeds(drawn):
     count = {name: len(shown["metrics"].axes[0].lines) for name, (_, shown) in drawn.items()}
     assert count["delayed"] == 12 and count["immediate"] == 0
-    assert "One seed: no whiskers." in drawn["immediate"][1]["metrics"].texts[2].get_text()
+    assert "One value: no whiskers." in drawn["immediate"][1]["metrics"].texts[2].get_text()
 
 
 @pytest.mark.parametrize("name", ["metrics", "improvement", "radar", "table", "cumulative", "comparisons"])
