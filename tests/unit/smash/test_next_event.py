@@ -112,7 +112,7 @@ def test_waiting_times_are_conditional_on_the_silence_so_far(cut):
     """A constant rate has no memory; a density over a wide grid holds all probability."""
     catalogue, sequence, count = cut
     reader = exact_base.reader_of(catalogue)
-    base = exact_base.free(catalogue, reader.background)
+    base = exact_base.free(catalogue, reader.background, None)
     with torch.no_grad():  # laws that a grid of this width and fineness holds: wide, quick decay, the broad floor alone
         base.log_d += 2.0
         base.log_q += np.log(8.0)
