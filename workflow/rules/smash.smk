@@ -42,7 +42,7 @@ rule smash_baselines:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(4000),  # measured: 1.4 GB (Earthquake), 1.1 (crime), 1.0 (football)
+        mem_mb=growing(4000),  # measured: 1430 MB (Earthquake), 1130 MB (crime), 1020 MB (football)
         runtime=growing(60),  # minutes; measured: 112, 97 and 101 CPU s
     params:
         settings=settings("smash", "baselines"),
@@ -65,8 +65,8 @@ rule smash_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured, exact likelihood: 1.0 GB (Earthquake), 830 MB (crime), 690 MB (football)
-        runtime=growing(600),  # minutes; measured, CPU s a seed: 28, 47, 100; score matching (Earthquake) 74 and 30
+        mem_mb=growing(3000),  # measured: 1020 MB (Earthquake), 830 MB (crime), 690 MB (football)
+        runtime=growing(600),  # minutes; measured: 28, 47, 100 CPU s a seed; score matching 74 and 30 (Earthquake)
         gpu=gpu("smash", "train"),
     params:
         settings=settings("smash", "train"),
@@ -91,7 +91,7 @@ rule smash_evaluate:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=growing(4000),  # measured: 670 MB (Earthquake), 880 MB (crime)
-        runtime=growing(1200),  # minutes; measured, CPU s a seed: 20 (exact, Earthquake), 33 (exact, crime), 15 (football)
+        runtime=growing(1200),  # minutes; measured: 20 (exact, Earthquake), 33 (exact, crime), 15 CPU s a seed (football)
         gpu=gpu("smash", "evaluate"),
     params:
         settings=settings("smash", "evaluate"),
