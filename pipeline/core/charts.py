@@ -96,7 +96,11 @@ class Board:
 
     @property
     def whiskers(self) -> str:
-        return "Whiskers: 95 % Student interval of the mean of the values." if self.seeds > 1 else "One value: no whiskers."
+        return (
+            "Whiskers: 95 % Student interval of the mean of the values."
+            if self.seeds > 1
+            else "One value: no whiskers."
+        )
 
 
 def _rows(axes: Axes, methods: Sequence[Method]) -> np.ndarray:

@@ -62,7 +62,7 @@ rule spin_train:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=growing(3000),  # measured: 1,030 MB
+        mem_mb=growing(3000),  # measured: 1030 MB
         runtime=growing(600),  # minutes; measured: 260 s of CPU; the published recipe is hours long
         gpu=gpu("spin", "train"),
     params:
