@@ -214,8 +214,8 @@ rule spin_attention:
     conda:
         "../../envs/cpu.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        mem_mb=growing(3000),  # measured: 470 MB (light)
+        runtime=growing(20),  # minutes; measured: 4 s of CPU (light)
     params:
         settings=settings("spin", "attention"),
         seeds=scenario("spin", "seeds"),
