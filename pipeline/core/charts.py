@@ -141,23 +141,24 @@ def _bars(axes: Axes, board: Board, methods: Sequence[Method], metric: str) -> N
 
 
 def _points(axes: Axes, board: Board, methods: Sequence[Method], metric: str, means: np.ndarray) -> None:
-    """Dots for a metric with values below zero (a log-likelihood): its zero means nothing, so no bar starts there."""
+    """Dots for a metric with values below zero, such as a log-likelihood: no bar from a zero that means nothing."""
     rows, known = np.arange(len(methods)), means[np.isfinite(means)]
     sign = 1 if metric in board.higher else -1
     best = known.max() if sign > 0 else known.min()
-    away = np.sort(np.abs(known - best))
+    away = np.abs(known - best)
     # One diverged method must not squeeze all others into nothing: it is cut, its number stands.
     reach = max(min(away.max(), 4 * np.median(away)), 1e-9)
-    shown = best - sign * np.minimum(np.abs(means - best), 1.02 * reach)
+    cut = np.abs(means - best) > 1.02 * reach
+    shown = np.where(cut, best - sign * 1.02 * reach, means)
     axes.hlines(rows, best - sign * 1.1 * reach, shown, color=FAINT, linewidth=2.2, zorder=1)
-    for row, method, mean, at in zip(rows, methods, means, shown, strict=True):
-        if not np.isfinite(mean):
+    for row, method, at, off in zip(rows, methods, shown, cut, strict=True):
+        if not np.isfinite(at):
             continue
         interval = method.interval(metric)
-        if interval is not None and mean == at:
+        if interval is not None and not off:
             axes.plot(interval, [row, row], color=INK, linewidth=1.1, solid_capstyle="butt")
-        cut = ("<" if sign > 0 else ">") if mean != at else "o"
-        axes.plot(at, row, marker=cut, markersize=6, color=board.kinds[method.kind], zorder=3)
+        marker = ("<" if sign > 0 else ">") if off else "o"
+        axes.plot(at, row, marker=marker, markersize=6, color=board.kinds[method.kind], zorder=3)
     _column(axes, rows, [number(method.mean(metric)) if method.mean(metric) is not None else "–" for method in methods])
     low, high = sorted((best - sign * 1.15 * reach, best + sign * 0.08 * reach))
     axes.set_xlim(low, high)

@@ -73,8 +73,10 @@ def _rounded(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_local_time(one: Board) -> Figure | None:
-    """RMSE by hour of local time, sampled sectors shaded."""
-    shown = [m for m in one.methods if "rmse_by_local_time" in m.entry["vectors"]][:8]
+    """RMSE by hour of local time of the five best arms and the best baselines, sampled sectors shaded."""
+    known = [m for m in one.ranked("skill") if "rmse_by_local_time" in m.entry["vectors"]]
+    arms = [m for m in known if m.kind == "arm"][:5]
+    shown = arms + [m for m in known if m.kind != "arm"][: 8 - len(arms)]
     if not shown:
         return None
     figure = one.figure(3.4, "Error by local time", "Shaded: local times that the satellite passes.")
