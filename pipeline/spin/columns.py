@@ -43,8 +43,8 @@ def dates(column: pd.Series, where: str, form: str | None = None) -> np.ndarray:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
-            f"{where}: the time column {column.name!r} holds {column[row]!r} in row {row + 1}; every row needs a time "
-            f"between the years {YEARS[0]} and {YEARS[1]}"
+            f"{where}: the time column {column.name!r} holds {str(column[row])!r} in row {row + 1}; every row needs a "
+            f"time between the years {YEARS[0]} and {YEARS[1]}"
         )
     return found
 

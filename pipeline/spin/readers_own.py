@@ -112,6 +112,8 @@ def _values(path: Path, channels: list[str] | None) -> tuple[np.ndarray, np.ndar
     if path.suffix.lower() in (".nc", ".nc4"):
         return _netcdf(path, channels)
     frame = _table(path)
+    if frame.empty:
+        raise DataError(f"{path.name} has no rows; at least three are needed")
     time = next((name for name in frame if str(name).lower() in TIMES), None)
     if time is None:
         raise DataError(f"{path.name} has no time column; name one {' or '.join(TIMES[:3])} (it has {_some(frame)})")

@@ -171,6 +171,7 @@ def infinite(frame):
         (infinite, r"column 'c' is infinite in row 3"),
         (lambda f: f.drop(columns="time"), "has no time column"),
         (lambda f: f.head(2), "has 2 rows; at least three"),
+        (lambda f: f.head(0), "has no rows; at least three"),
         (lambda f: f.assign(time="x"), "can't be read as dates"),
     ],
 )
