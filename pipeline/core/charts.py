@@ -1,106 +1,24 @@
 """Charts that every system draws from its results table: bars, improvement, radar, cost, table, comparisons.
 
-They take a :class:`Board`, the readable form of one scenario's block of the schema ``ablation/1``, and return a
-figure. Methods keep the order of the board; each chart shows all of them.
+They take a :class:`Board` and return a figure. Methods keep the order of the board; each chart shows all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import FAINT, GREY, INK, Words, canvas, number
+from .board import Board, Method, gains
+from .figures import FAINT, GREY, INK, number, plain_log
 from .figures import columns as columns_of
-from .statistics import summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 ROW = 0.235  # inches a method takes in a chart with one row a method
-
-
-@dataclass(frozen=True)
-class Method:
-    """An arm or a baseline: its name, its kind (which gives the colour) and its entry in the table."""
-
-    name: str
-    kind: str
-    entry: Mapping[str, Any]
-
-    def mean(self, metric: str) -> float | None:
-        """Mean over seeds; None where the method failed or has no such metric."""
-        found = (self.entry.get("metrics") or {}).get(metric)
-        value = None if found is None else found["mean"]
-        return value if value is not None and np.isfinite(value) else None
-
-    def values(self, metric: str) -> list[float]:
-        """One value a seed."""
-        found = (self.entry.get("metrics") or {}).get(metric)
-        return [] if found is None else list(found.get("values") or [found["mean"]])
-
-    def interval(self, metric: str) -> tuple[float, float] | None:
-        """95 % interval over seeds; None with a single seed."""
-        found = ((self.entry.get("metrics") or {}).get(metric) or {}).get("ci95")
-        return None if found is None else (found[0], found[1])
-
-
-@dataclass(frozen=True)
-class Board:
-    """One scenario, ready to be drawn.
-
-    Attributes
-    ----------
-    title: scenario and its warning (``leaky``), the second half of each figure's heading.
-    subtitle: data set, unit, period, seeds.
-    methods: arms in the order of the configuration, then baselines.
-    kinds: kind -> colour, in the order of the legend.
-    labels: metric -> label with unit.
-    higher: metrics of which more is better; unranked: those of which neither more nor less is.
-    """
-
-    title: str
-    subtitle: str
-    methods: Sequence[Method]
-    kinds: Mapping[str, str]
-    labels: Mapping[str, str]
-    words: Words
-    seeds: int = 1
-    higher: frozenset[str] = field(default_factory=frozenset)
-    unranked: frozenset[str] = field(default_factory=frozenset)
-
-    def figure(self, height: float, what: str, *notes: str, methods: Sequence[Method] | None = None) -> Figure:
-        """An empty canvas headed with what is shown and the scenario, with a legend of the kinds of ``methods``."""
-        note = " ".join(self.words(note) for note in notes if note)
-        used = {method.kind for method in (methods or [])}
-        colours = {self.words(kind): colour for kind, colour in self.kinds.items() if kind in used}
-        return canvas(height, f"{self.words(what)} · {self.title}", self.subtitle, note, colours)
-
-    def ranked(self, metric: str) -> list[Method]:
-        """Methods from the best to the worst; those without the metric last."""
-
-        def place(method: Method) -> float:
-            value = method.mean(metric)
-            if value is None:
-                return np.inf
-            return -value if metric in self.higher else value
-
-        return sorted(self.methods, key=place)
-
-    def method(self, name: str) -> Method | None:
-        return next((method for method in self.methods if method.name == name), None)
-
-    @property
-    def whiskers(self) -> str:
-        return (
-            "Whiskers: 95 % Student interval of the mean of the values."
-            if self.seeds > 1
-            else "One value: no whiskers."
-        )
 
 
 def _rows(axes: Axes, methods: Sequence[Method]) -> np.ndarray:
@@ -168,21 +86,6 @@ def _points(axes: Axes, board: Board, methods: Sequence[Method], metric: str, me
     axes.set_xlabel(board.words(board.labels[metric]))
 
 
-def plain_log(axis: Axis, room: int = 5) -> None:
-    """Plain numbers at the ticks of a logarithmic axis, at most ``room`` where that can be had."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
-
-    low, high = sorted(axis.get_view_interval())
-    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    choices = [decades[::step] for step in (4, 3, 2)]
-    choices += [np.outer(decades, subs).ravel() for subs in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))]
-    inside = [ticks[(ticks >= low) & (ticks <= high)] for ticks in choices]
-    axis.set_major_locator(FixedLocator(max((t for t in inside if len(t) <= room), key=len, default=inside[0])))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def metric_bars(board: Board, metrics: Sequence[str]) -> Figure:
     """Horizontal bars of up to four metrics, methods ranked by the first."""
     methods = board.ranked(metrics[0])
@@ -192,21 +95,6 @@ def metric_bars(board: Board, metrics: Sequence[str]) -> Figure:
     for axes, metric in zip(panels, metrics, strict=True):
         _bars(axes, board, methods, metric)
     return figure
-
-
-def gains(method: Method, reference: Method, metric: str, higher: bool = False) -> dict[str, Any] | None:
-    """Improvement of a method over a reference in percent of the reference, with its interval over seeds.
-
-    Seeds are paired where both have the same number of them; a reference with one value stands for all seeds.
-    """
-    values, base = np.array(method.values(metric)), np.array(reference.values(metric))
-    if not len(values) or not len(base):
-        return None
-    if len(base) != len(values):
-        base = np.full(len(values), base.mean())
-    sign = -1 if higher else 1
-    # The mean of the ratios over seeds, so that the interval belongs to the number shown.
-    return summary((sign * 100 * (1 - values / base)).tolist())
 
 
 def improvement(board: Board, metric: str, references: Sequence[str]) -> Figure:

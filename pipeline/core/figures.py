@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import PipelineError
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDTH = 9.0  # inches
@@ -313,3 +314,19 @@ def texts(figure: Figure) -> list[str]:
 
     found: list[Any] = figure.findobj(matplotlib.text.Text)
     return [text.get_text() for text in found if text.get_text() and text.get_visible()]
+
+
+def plain_log(axis: Axis, room: int = 5) -> None:
+    """Plain numbers at the ticks of a logarithmic axis, at most ``room`` where that can be had."""
+    import numpy as np
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+    low, high = sorted(axis.get_view_interval())
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    choices = [decades[::step] for step in (4, 3, 2)]
+    choices += [np.outer(decades, subs).ravel() for subs in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))]
+    inside = [ticks[(ticks >= low) & (ticks <= high)] for ticks in choices]
+    axis.set_major_locator(FixedLocator(max((t for t in inside if len(t) <= room), key=len, default=inside[0])))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

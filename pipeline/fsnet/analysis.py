@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.charts import Method
+from ..core.board import Method
 from ..core.errors import DataError
 from ..core.figures import number
 from ..core.stages import Job, Result

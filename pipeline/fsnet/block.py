@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.charts import Method, gains
+from ..core.board import Method, gains
 from ..core.figures import number
 from .labels import METRICS, kind
 

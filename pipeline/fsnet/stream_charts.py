@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.charts import ROW, Board, Method, plain_log
-from ..core.figures import DIVERGING, FAINT, GREY, INK, PALETTE, SEQUENTIAL, spread
+from ..core.board import Board, Method
+from ..core.charts import ROW
+from ..core.figures import DIVERGING, FAINT, GREY, INK, PALETTE, SEQUENTIAL, plain_log, spread
 from ..core.statistics import summary
 from .regimes import Switch
 

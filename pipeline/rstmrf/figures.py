@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import charts, figures
-from ..core.charts import Board, Method
+from ..core.board import Board, Method
 from ..core.stages import Job, Result
 from ..core.store import read_json
 from . import estimates, pictures

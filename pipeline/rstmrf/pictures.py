@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core import figures
-from ..core.charts import Board
+from ..core.board import Board
 from .estimates import Estimate
 from .world import SAMPLED_LOCAL_TIMES, SAMPLED_WITHIN_H, Truth, World
 

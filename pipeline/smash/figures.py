@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import charts
-from ..core.charts import Board, Method
+from ..core.board import Board, Method
 from ..core.errors import DataError
 from ..core.figures import SHEET_DPI, Words, contact_sheet, save, style, translator
 from ..core.stages import Job, Result

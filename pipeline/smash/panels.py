@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.charts import Board, plain_log
-from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, SKY, VERMILION, Words
+from ..core.board import Board
+from ..core.figures import FAINT, GREY, INK, PALETTE, SEQUENTIAL, SKY, VERMILION, Words, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

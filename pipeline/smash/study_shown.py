@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.charts import plain_log
-from ..core.figures import BLUE, GREY, INK, VERMILION, Words, canvas, number
+from ..core.figures import BLUE, GREY, INK, VERMILION, Words, canvas, number, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

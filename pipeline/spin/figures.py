@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import charts
-from ..core.charts import Board, Method
-from ..core.figures import contact_sheet, number, save, style, translator
+from ..core.board import Board, Method
+from ..core.figures import contact_sheet, number, plain_log, save, style, translator
 from ..core.stages import Job, Result
 from ..core.store import read_json
 
@@ -97,7 +97,7 @@ def pareto(board: Board, metric: str) -> Figure | None:
         axes.plot([x for x, *_ in front], [y for _, y, _ in front], color="#555555", lw=0.9, drawstyle="steps-post")
         if points[-1][0] > 2 * points[0][0]:
             axes.set_xscale("log")
-            charts.plain_log(axes.xaxis)
+            plain_log(axes.xaxis)
         axes.set_xlabel(board.words(AXES[key]))
         axes.grid(True)
         axes.margins(x=0.2, y=0.12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.core import charts
-from pipeline.core.charts import Board, Method
+from pipeline.core.board import Board, Method, gains
 from pipeline.core.figures import BLUE, GREY, texts
 from pipeline.core.statistics import summary
 
@@ -36,11 +36,11 @@ def test_ranking_puts_the_best_first_and_the_failed_last(board):
 
 def test_gains_by_hand():
     arm, pair, one = (method(n, "arm", v) for n, v in (("a", [1.0, 3.0]), ("b", [2.0, 3.0]), ("c", [4.0])))
-    assert charts.gains(arm, pair, "mse")["values"] == pytest.approx([50.0, 0.0])  # seed by seed
-    assert charts.gains(arm, one, "mse")["values"] == pytest.approx([75.0, 25.0])  # one value stands for all
-    assert charts.gains(arm, one, "mse", higher=True)["mean"] == pytest.approx(-50.0)
-    assert charts.gains(arm, one, "mse")["ci95"] == pytest.approx([50 - 12.706 * 25, 50 + 12.706 * 25], rel=1e-3)
-    assert charts.gains(Method("x", "arm", {}), one, "mse") is None
+    assert gains(arm, pair, "mse")["values"] == pytest.approx([50.0, 0.0])  # seed by seed
+    assert gains(arm, one, "mse")["values"] == pytest.approx([75.0, 25.0])  # one value stands for all
+    assert gains(arm, one, "mse", higher=True)["mean"] == pytest.approx(-50.0)
+    assert gains(arm, one, "mse")["ci95"] == pytest.approx([50 - 12.706 * 25, 50 + 12.706 * 25], rel=1e-3)
+    assert gains(Method("x", "arm", {}), one, "mse") is None
 
 
 def test_bars_are_as_long_as_the_means_and_a_diverged_one_is_cut(board):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.core import figures
-from pipeline.core.charts import Board, Method
+from pipeline.core.board import Board, Method
 from pipeline.rstmrf import estimates, pictures, scoring
 from pipeline.rstmrf.figures import HIGHER, METRICS, board
 

@@ -46,7 +46,7 @@ def test_an_untrained_denoiser_points_home_and_any_field_has_its_units(trained, 
 
 
 def test_the_figure_has_units(trained, catalogue):
-    from pipeline.core.charts import Board
+    from pipeline.core.board import Board
     from pipeline.smash import labels
 
     _, settings, folder = trained
