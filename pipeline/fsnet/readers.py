@@ -94,7 +94,8 @@ def _cube(path: Path, kind: str) -> pd.DataFrame:
                     f"{path}: variables must have the time dimension alone, found {sorted(map(str, dims))}; select one "
                     "place first"
                 )
-            return dataset.to_dataframe()
+            frame = dataset.to_dataframe()
+            return frame.sort_index(axis="columns") if kind == ".zarr" else frame  # a folder has no order of its own
     except PipelineError:
         raise
     except Exception as error:  # the libraries below xarray raise errors of many kinds

@@ -30,6 +30,12 @@ PATIENCE_S = 150  # until a state is reached; a loaded machine may need long
 NOWHERE = "http://127.0.0.1:9"  # a proxy that nobody serves: no test depends on a network connection
 
 
+@pytest.fixture(scope="session", autouse=True)
+def heed_ctrl_c() -> None:
+    """Where the tests run in the background of a shell, what they start would inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Planned(NamedTuple):
     """A job of a dry run."""
 
