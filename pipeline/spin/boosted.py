@@ -44,7 +44,7 @@ class OutOfFold:
         rng = np.random.default_rng([seed, 4])
         shown = cube.visible(0)
         whitener = Whitener(settings.fit.whitening, cube, torch.from_numpy(shown))
-        wanted = (cube.split == TRAIN)[:, None, None] & ~cube.on_line
+        wanted = (cube.split == TRAIN)[:, None, None]
         parts = []
         for scene in range(boosting.masks):
             hide = whitener.whole(rng)

@@ -141,7 +141,7 @@ class Residual:
         cube, rng = self.cube, np.random.default_rng([seed, 3])
         shown = cube.visible(0)
         whitener = Whitener(self.settings.fit.whitening, cube, torch.from_numpy(shown))
-        wanted = (cube.split == TRAIN)[:, None, None] & ~cube.on_line
+        wanted = (cube.split == TRAIN)[:, None, None]
         scenes, parts = [], []
         for scene in range(self.settings.base.masks):
             hide = whitener.whole(rng)
