@@ -92,6 +92,11 @@ class ArmSettings(Model):
     BASELINES: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def leaks(self) -> bool:
+        """Whether a forecast may have learnt from labels that are not known yet: only a leaky scenario takes it."""
+        return False
+
 
 class Range(Model):
     """Numbers of a sweep from one to another, both included."""

@@ -46,6 +46,11 @@ class SystemConfig:
             for arm in scenario.arms:
                 self._known(arm, self.section.arms, where)
                 merged, start = self.settings(name, arm), self.section.arms[arm].start_from
+                if self.model(**merged).leaks and not scenario.leaky:
+                    raise ConfigError(
+                        f"{where}: the settings of arm {arm!r} let it learn from labels of the future; say so with "
+                        f"`leaky: true` in the scenario, which marks its tables and figures, or change them"
+                    )
                 if start and start in self.section.arms:
                     other = self.settings(name, start)
                     for group in self.model.TRAINED:

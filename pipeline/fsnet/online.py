@@ -70,7 +70,8 @@ class Learner:
     def learn(self, newest: int) -> Report | None:
         """One update on the ``recent`` windows that end at ``newest`` or before, and on replayed ones."""
         replay = self.online.replay
-        rows = self.rows(range(newest - self.online.recent + 1, newest + 1))
+        first = self.windows.window - 1  # the first window that is whole
+        rows = self.rows(range(max(newest - self.online.recent + 1, first), newest + 1))
         x, y = self.windows.x(rows), self.windows.y(rows)
         recent = rows.shape[1]
         weights, soft, soft_weights = torch.full((recent,), 1 / recent, device=x.device), None, None

@@ -213,6 +213,11 @@ class Settings(Evaluate, ArmSettings):
     data: Data = Data()
     simulation: Simulation = Simulation()
 
+    @property
+    def leaks(self) -> bool:
+        """With ``immediate`` feedback and more than one row ahead, labels are learnt before they are known."""
+        return self.online.feedback == "immediate" and self.task.horizon > 1
+
 
 class Plot(Model):
     language: Literal["en", "zh"] = "en"
