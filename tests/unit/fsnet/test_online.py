@@ -214,8 +214,8 @@ def test_a_checkpoint_of_other_settings_is_not_taken(tmp_path, monkeypatch):
     windows = Windows([series(values())], T, H, Network(), "cpu")
     state = init_state(specification(network, windows), [0, 1], "cpu")
     trace = online.Trace(np.zeros((2, 99, H, 1)), {name: np.zeros((2, 99)) for name in online.TRACKS})
-    assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "ogd") > 0
-    assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "other") == 0
+    assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "ogd", Log()) > 0
+    assert online._resume(Learner(state, windows, settings), trace, tmp_path / "checkpoint", "other", Log()) == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "bits of the trace", "bits of the state"])
@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_is_not_taken_and_the_stream_starts_anew(damage, tm
     monkeypatch.setattr(online, "CHECKPOINT_EVERY", 30)
     whole, _ = run("ogd", values(), tmp_path)
     (state,) = tmp_path.glob("checkpoint.*.safetensors")
-    saved = state if damage == "bits of the state" else tmp_path / "checkpoint.npz"
+    saved = state if damage == "bits of the state" else tmp_path / "checkpoint.pt"
     content = bytearray(saved.read_bytes())
     if damage == "cut":
         del content[len(content) // 2 :]
