@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 
 from ..core.config import ArmSettings, Model
 from ..core.stages import Stage
+from .options import READERS
 
 BASELINES = ("poisson_kde", "clock_kde", "renewal_kde", "history_kde", "hawkes", "etas")
 BRANCHES = ("time", "location", "joint", "mark")
 FIELDS = ("smash", "smash_corrected")  # arms whose learned scores are drawn and whose samplers are timed
+OWN_DATA = {"points": READERS}  # what the user's own data may be: kind -> reader -> its options
 Branch = Literal["time", "location", "joint", "mark"]
 
 
