@@ -130,7 +130,8 @@ def from_table(raw: Raw, name: str, options: CatalogueOptions, choice: Choice) -
     window, stride = choice.window or options.window, choice.stride or options.stride
     if window is None:
         raise DataError(
-            f"{name}: one file needs the length of a window [{options.unit}]: the option `window`, or the setting data.window"
+            f"{name}: one file needs the length of a window [{options.unit}]: the option `window`, or the setting "
+            "data.window"
         )
     starts_at, split = _borders(raw.t, window, stride, choice)
     early = raw.t < starts_at[split == 0].max() + window  # all that training may see

@@ -171,11 +171,9 @@ class Exact(Model):
 
 
 class Sampler(Model):
-    """How forecasts are drawn."""
+    """How forecasts are drawn: Langevin chains of `smash`; time and mark from the table and places by the ODE of
+    `smash_corrected`; closed forms of `smash_exact`."""
 
-    kind: Literal["langevin", "tabulated"] = Field(
-        "langevin", description="tabulated: time and mark from the table, place by the ODE or in closed form"
-    )
     steps: int = Field(2000, ge=1, description="of the Langevin chain, or of the ODE")
     per_step: int = Field(250, ge=1, description="Langevin steps between progress reports")
     step_size: float = Field(0.005, gt=0, description="of the Langevin chain")
