@@ -8,7 +8,7 @@ import pytest
 from pipeline.core.catalog import load_catalog
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.stages import Job
-from pipeline.smash import data, events
+from pipeline.smash import clock, data, events
 from pipeline.smash.options import Options
 from pipeline.smash.readers import Raw
 
@@ -39,6 +39,10 @@ def test_crime_lies_on_minutes_and_its_densities_are_per_day(data_dir):
     assert np.abs(minutes - np.rint(minutes)).max() < 1e-6
     assert cat.meta["log_density"]["time"] == pytest.approx(np.log(24))
     assert (cat.t == 0).sum() == 78  # events that the published masks take for padding
+    lost = {split: clock.folded(cat, cat.sequences(split)) for split in events.SPLITS}
+    assert {split: int(found.sum()) for split, found in lost.items()} == {"train": 0, "val": 20, "test": 18}
+    clean = cat.sequences("test")[~lost["test"]]
+    assert len(clean) == 14 and int(cat.lengths[clean].sum()) - 14 == 1587
 
 
 def test_football_windows_end_with_their_last_event(data_dir):
