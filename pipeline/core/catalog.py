@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field, model_validator
 
 from .config import NAME, Model, mapping, read_yaml, validated
 from .errors import ConfigError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CATALOG = HOME / "config" / "datasets.yaml"
 CACHE = Path("data/raw")
+SERIES = "forecasting"  # the kind of own data that needs no reader: one table of series
 
 
 class File(Model):
@@ -88,8 +89,14 @@ class Entry(Model):
         return form.reader or self.reader, self.options if form.options is None else form.options
 
 
+def _own_entry(name: str, paths: Sequence[str], fields: Mapping[str, Any]) -> Entry:
+    """The entry of a user's own files, from the fields that its form of description states."""
+    common = {"source": "config", "citation": "the user's own data", "files": [{"name": Path(p).name} for p in paths]}
+    return validated(Entry, {"name": name, **common, **fields, "title": fields["title"] or name}, f"data.{name}")
+
+
 class OwnData(Model):
-    """A user's own file as an entry of the configuration (``data: {my_name: {path: …, target: …}}``)."""
+    """A user's own series as an entry of the configuration (``data: {my_name: {path: …, target: …}}``)."""
 
     path: str = Field(description="CSV, Parquet, NetCDF or Zarr")
     target: str = Field(description="column to forecast")
@@ -103,34 +110,104 @@ class OwnData(Model):
     title: str = ""
     units: dict[str, str] = Field(default_factory=dict)
     licence: str = "the user's own"
-    kind: str = "forecasting"
+    kind: Literal["forecasting"] = SERIES
+
+    def paths(self) -> list[str]:
+        """The one file."""
+        return [self.path]
 
     def entry(self, name: str) -> Entry:
         """The entry that this becomes."""
         options = self.model_dump(include={"time", "time_format", "columns", "max_gap"}, exclude_none=True)
-        fields = {
-            "name": name,
-            "title": self.title or name,
-            "kind": self.kind,
-            "source": "config",
-            "reader": "table",
-            "options": options,
-            "step": self.step,
-            "target": self.target,
-            "units": self.units,
-            "licence": self.licence,
-            "citation": "the user's own data",
-            "files": [{"name": Path(self.path).name}],
-        }
-        return validated(Entry, fields, f"data.{name}")
+        fields = self.model_dump(include={"title", "kind", "step", "target", "units", "licence"})
+        return _own_entry(name, self.paths(), {**fields, "reader": "table", "options": options})
+
+
+class OwnFiles(Model):
+    """A user's own files with the reader of a system (``data: {my_name: {path: …, kind: points, options: {…}}}``).
+
+    What a reader is called and which options it takes is the system's to say (``OWN_DATA`` of its settings module), and
+    :func:`check_own` holds every entry to it.
+    """
+
+    path: str | list[str] = Field(description="a file or folder, or a list of files in the reader's order")
+    kind: str = Field(description="what systems read it: a kind of the catalogue (points, traffic, …)")
+    reader: str = Field("table", description="how that system reads it")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the reader")
+    target: str | None = Field(None, description="column to forecast (kind forecasting)")
+    step: str | None = Field(None, description="time between rows (kind forecasting)")
+    title: str = ""
+    units: dict[str, str] = Field(default_factory=dict)
+    licence: str = "the user's own"
+
+    @model_validator(mode="after")
+    def _possible(self) -> OwnFiles:
+        if not self.paths():
+            raise ValueError("path is an empty list; name at least one file")
+        stated = [key for key in ("target", "step") if getattr(self, key) is not None]
+        if stated and self.kind != SERIES:
+            raise ValueError(f"{' and '.join(stated)}: only data of kind {SERIES} have them, not kind {self.kind}")
+        return self
+
+    def paths(self) -> list[str]:
+        """The files, in the reader's order."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    def entry(self, name: str) -> Entry:
+        """The entry that this becomes."""
+        return _own_entry(name, self.paths(), self.model_dump(exclude={"path"}))
+
+
+def own_data(name: str, value: Any) -> OwnData | OwnFiles:
+    """A user's own data as the configuration describes them.
+
+    Raises
+    ------
+    ConfigError
+        A key that is missing, unknown or of the wrong type; ``reader`` or ``options`` without a ``kind``.
+    """
+    if isinstance(value, OwnData | OwnFiles):
+        return value
+    stated = set(value) if isinstance(value, Mapping) else set()
+    if not stated & {"reader", "options"} and (SERIES if "kind" not in stated else value["kind"]) == SERIES:
+        return validated(OwnData, value, f"data.{name}")
+    return validated(OwnFiles, value, f"data.{name}")
+
+
+Readers = Mapping[str, Mapping[str, type[BaseModel]]]
+
+
+def check_own(entry: Entry, system: str, readers: Readers) -> None:
+    """Hold a user's own data to what the system that is to use them can read.
+
+    Parameters
+    ----------
+    readers: kind -> reader -> model of its options: ``OWN_DATA`` of the system's settings module.
+
+    Raises
+    ------
+    ConfigError
+        A kind or a reader that the system doesn't have, or an option that the reader doesn't have.
+    """
+    where = f"data.{entry.name}"
+    if entry.kind not in readers:
+        kinds = " or ".join(readers)
+        raise ConfigError(
+            f"{where}.kind: {entry.kind!r}, but a scenario of {system} uses these data, and {system} reads {kinds}. "
+            f"Describe them as data: {{{entry.name}: {{path: …, kind: {next(iter(readers))}, options: {{…}}}}}}."
+        )
+    known = readers[entry.kind]
+    if entry.reader not in known:
+        raise ConfigError(f"{where}.reader: {system} has no reader {entry.reader!r}; there are {', '.join(known)}")
+    validated(known[entry.reader], entry.options, f"{where}.options")
 
 
 class Catalog(Mapping[str, Entry]):
-    """Entries by name, and the paths that the user's configuration gives for some of them."""
+    """Entries by name, and the paths (one or more) that the user's configuration gives for some of them."""
 
-    def __init__(self, entries: Mapping[str, Entry], user_paths: Mapping[str, Path]):
+    def __init__(self, entries: Mapping[str, Entry], user_paths: Mapping[str, Sequence[Path]]):
         self._entries = dict(entries)
-        self.user_paths = dict(user_paths)
+        self.user_paths = {name: tuple(paths) for name, paths in user_paths.items()}
 
     def __getitem__(self, name: str) -> Entry:
         if name in self._entries:
@@ -139,7 +216,7 @@ class Catalog(Mapping[str, Entry]):
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"There is no data set named {name!r}.{hint} Known: {', '.join(sorted(self._entries))}. Your own file gets "
-            "a name by an entry `data: {<name>: {path: …, target: …}}` in the configuration."
+            "a name by an entry `data: {<name>: {path: …, …}}` in the configuration."
         )
 
     def __contains__(self, name: object) -> bool:
@@ -182,7 +259,7 @@ def _check(entry: Entry, where: str) -> None:
 
 
 def load_catalog(
-    path: Path | str = CATALOG, own: Mapping[str, str | OwnData | Mapping[str, Any]] | None = None
+    path: Path | str = CATALOG, own: Mapping[str, str | OwnData | OwnFiles | Mapping[str, Any]] | None = None
 ) -> Catalog:
     """Read and validate the catalogue, and join the user's own data to it.
 
@@ -190,7 +267,7 @@ def load_catalog(
     ----------
     path: the catalogue's YAML file.
     own: the ``data`` section of the configuration: a catalogue name with the path of the user's copy (a file, or a
-        folder that holds the files), or a new name with a mapping that :class:`OwnData` allows.
+        folder that holds the files), or a new name with a mapping that :class:`OwnData` or :class:`OwnFiles` allows.
 
     Raises
     ------
@@ -211,21 +288,24 @@ def load_catalog(
         entries[name] = validated(Entry, {"name": name, **fields}, where)
         _check(entries[name], where)
 
-    user_paths = {}
+    user_paths: dict[str, list[Path]] = {}
+    kinds = list(dict.fromkeys(entry.kind for entry in entries.values()))
     for name, value in mapping(own, "data").items():
         if isinstance(value, str | Path):
             if name not in entries:
                 Catalog(entries, {})[name]  # raises with the list of names
             if entries[name].source == "simulation":
                 raise ConfigError(f"data.{name}: a simulated data set has no file to name")
-            user_paths[name] = Path(value)
+            user_paths[name] = [Path(value)]
             continue
         if name in entries:
             raise ConfigError(
                 f"data.{name}: the catalogue already has this name; give a path alone (data: {{{name}: <path>}}) for "
                 "your copy of it, or choose another name for your own data"
             )
-        data = value if isinstance(value, OwnData) else validated(OwnData, value, f"data.{name}")
+        data = own_data(name, value)
+        if data.kind not in kinds:
+            raise ConfigError(f"data.{name}.kind: {data.kind!r} is no kind of data; there are {', '.join(kinds)}")
         entries[name] = data.entry(name)
-        user_paths[name] = Path(data.path)
+        user_paths[name] = [Path(path) for path in data.paths()]
     return Catalog(entries, user_paths)

@@ -98,13 +98,17 @@ def _form(file: File, places: Sequence[Path], notes: list[str]) -> Path | None:
     return None
 
 
-def _user(entry: Entry, path: Path) -> list[Path]:
-    """Files at the path that the user's configuration names; it must be what it says it is."""
-    where = f"data.{entry.name}: {path}"
-    if not path.exists():
-        raise DataError(f"{where} does not exist; correct the path in the configuration, or take the line out")
+def _user(entry: Entry, paths: Sequence[Path]) -> list[Path]:
+    """Files at the paths that the user's configuration names; they must be what it says they are."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(
+                f"data.{entry.name}: {path} does not exist; correct the path in the configuration, or take the line out"
+            )
     if entry.source == "config":  # the user's own data: the reader says what is wrong with its content
-        return [path]
+        return list(paths)
+    path = paths[0]
+    where = f"data.{entry.name}: {path}"
     if path.is_dir():
         notes: list[str] = []
         found = [_form(file, [path], notes) for file in entry.files]
@@ -117,7 +121,7 @@ def _user(entry: Entry, path: Path) -> list[Path]:
     if wrong := problem(entry.form(path), path):
         raise DataError(
             f"{where} {wrong}. It can't stand for {entry.name!r}; give changed or other data a name of its own "
-            "(data: {<name>: {path: …, target: …}})"
+            "(data: {<name>: {path: …, …}})"
         )
     return [path]
 
@@ -245,7 +249,7 @@ def assumed(catalog: Catalog, preferences: Sequence[str], *, cache: Path = CACHE
     """The first preference as a dry run takes it: nothing is looked for, asked or written."""
     entry = [catalog[name] for name in preferences][0]
     if entry.name in catalog.user_paths:
-        source, files = "config", [catalog.user_paths[entry.name]]
+        source, files = "config", list(catalog.user_paths[entry.name])
     else:
         source, files = entry.source, entry.cached(cache) if entry.source != "simulation" else []
     return Choice(entry.name, entry.name, source, tuple(map(str, files)), _published(entry), entry.licence)
@@ -256,18 +260,20 @@ def _stands(catalog: Catalog, preferences: Sequence[str], choice: Choice, strict
     if choice.name not in catalog or choice.name not in preferences or (strict and choice.name != preferences[0]):
         return False
     for name in preferences[: list(preferences).index(choice.name) + 1]:
-        path = catalog.user_paths.get(name)
-        if (path is not None or choice.source == "config") and name == choice.name:
-            # A folder named by the user holds the files that were recorded.
-            if path is None or choice.source != "config" or not all(_within(f, path) for f in choice.files):
+        paths = catalog.user_paths.get(name)
+        if (paths is not None or choice.source == "config") and name == choice.name:
+            if paths is None or choice.source != "config" or not _same_files(choice.files, paths):
                 return False
-        elif path is not None:
+        elif paths is not None:
             return False
     return choice.fetched or all(Path(file).exists() for file in choice.files)
 
 
-def _within(file: str, path: Path) -> bool:
-    return Path(file) == path or path in Path(file).parents
+def _same_files(files: Sequence[str], paths: Sequence[Path]) -> bool:
+    """Whether recorded files are those that the user names; a folder named alone holds the files."""
+    if len(paths) > 1:
+        return [Path(file) for file in files] == list(paths)
+    return all(Path(file) == paths[0] or paths[0] in Path(file).parents for file in files)
 
 
 def resolve(

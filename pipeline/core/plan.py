@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .catalog import Catalog
+from .catalog import Catalog, check_own
 from .choices import CACHE, RECORD, Choice, data_folders, resolve
 from .config import Config, merge, validated
 from .errors import DataError
@@ -24,7 +24,8 @@ class Plan:
     ----------
     config: the whole configuration as read from YAML.
     overlays: root -> what is merged over the configuration there.
-    systems: system name -> its settings module (``Settings``, ``STAGES``).
+    systems: system name -> its settings module (``Settings``, ``STAGES``, and ``OWN_DATA`` where the user's own data
+        may name a reader: kind -> reader -> model of its options).
     catalog: the data sets.
     losses: arms and scenarios to leave out because their jobs have failed; nothing in an ordinary run.
     """
@@ -50,10 +51,13 @@ class Plan:
                 name: SystemConfig(name, expand(name, section, models[name]), models[name])
                 for name, section in sections.items()
             }
-            for section in self.roots[root].values():
+            for name, section in self.roots[root].items():
+                readers = getattr(systems[name], "OWN_DATA", None)
                 for scenario in section.section.scenarios.values():
                     for dataset in scenario.datasets:
-                        catalog[dataset]  # raises, with the names that exist
+                        entry = catalog[dataset]  # raises, with the names that exist
+                        if readers is not None and entry.source == "config":
+                            check_own(entry, name, readers)
         self.losses = Losses()
         self.lose(losses or Losses())
 

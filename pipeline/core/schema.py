@@ -80,10 +80,10 @@ def _used(definitions: Mapping[str, Any], name: str) -> list[str]:
 
 def _own_data() -> dict[str, Any]:
     """The section ``data``: a path for a data set of the catalogue, or the description of the user's own."""
-    from .catalog import OwnData
+    from .catalog import OwnData, OwnFiles
 
-    entry = _plain(OwnData.model_json_schema())
-    return {"anyOf": [{"type": "string", "description": "path of your copy"}, entry]}
+    forms = [_plain(form.model_json_schema()) for form in (OwnData, OwnFiles)]
+    return {"anyOf": [{"type": "string", "description": "path of your copy"}, *forms]}
 
 
 def schema(settings: Mapping[str, type[BaseModel]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..core.runlog import read_run
 from ..core.stages import Job, Result
 from ..core.statistics import summary
 from ..core.store import write_json
-from . import calibration, scores
+from . import calibration, clock, scores
 from .data import info
 from .events import SPLITS, Catalogue, load
 from .settings import RunBaselines
@@ -192,6 +192,33 @@ def _common(
     return replace(one[0], values=values), one[1]
 
 
+BY_CLOCK = ("log_likelihood_time", "log_likelihood_location", "log_likelihood_mark", "log_score_mark")
+
+
+def by_clock(cat: Catalogue, methods: dict[str, tuple[scores.Scores, list[int]]]) -> dict[str, Any] | None:
+    """Test windows whose clock is sound (``clean``) and those that have lost AM and PM (``folded``), apart.
+
+    Windows and events of each, and each method's mean log likelihoods (its members averaged). None where times lie on
+    no lattice with a known clock. Which windows are folded is told by :func:`pipeline.smash.clock.folded`.
+    """
+    if not (cat.meta["period_of_clock"] and cat.meta["lattice"]["time"]):
+        return None
+    some = next(iter(methods.values()))[0]
+    lost = clock.folded(cat, some.window[some.window_split == SPLITS.index("test")])
+    out: dict[str, Any] = {}
+    for name, chosen in (("clean", ~lost), ("folded", lost)):
+        out[name] = {"windows": int(chosen.sum()), "methods": {}}
+        for method, (found, members) in methods.items():
+            means: dict[str, float] = {}
+            for metric in BY_CLOCK:
+                sums = [by_window(found, member, metric) for member in members]
+                if all(one is not None and one[1][chosen].sum() for one in sums):
+                    means[metric] = float(np.mean([a[chosen].sum() / n[chosen].sum() for a, n in sums]))
+                    out[name]["events"] = int(sums[0][1][chosen].sum())
+            out[name]["methods"][method] = means
+    return out
+
+
 def vectors(found: scores.Scores, member: int) -> dict[str, Any]:
     """Curves of calibration: coverage of intervals and regions with bands, PIT histogram, reliability of the mark."""
     out: dict[str, Any] = {}
@@ -297,7 +324,10 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
         "comparisons": comparisons,
     }
     if "etas" in saved.attrs:
-        record["etas"] = {key: saved.attrs["etas"].get(key) for key in ("memory", "validation", "parameters")}
+        keys = ("memory", "validation", "parameters_of", "parameters")
+        record["etas"] = {key: saved.attrs["etas"].get(key) for key in keys}
+    if weeks := by_clock(cat, methods):
+        record["by_clock"] = weeks
     if saved.attrs.get("csep"):
         record["csep"] = saved.attrs["csep"]
     if "truth" in cat.meta:

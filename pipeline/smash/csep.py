@@ -129,12 +129,14 @@ def evaluate(
     count: int = 1000,
     seed: int = 0,
     split: str = "test",
+    folder: Path | str | None = None,
 ) -> dict[str, Any]:
     """Number, spatial and magnitude tests over the windows of a split that share no event.
 
     Parameters
     ----------
     spans: name -> length [time unit], forecast from the middle of each window.
+    folder: where the last window's forecasts go, ``<name>.csv`` as CSEP reads them; None: nowhere.
 
     Returns
     -------
@@ -169,6 +171,8 @@ def evaluate(
             inside.append(above >= 0.025 and below >= 0.025)
         if not inside:
             continue
+        if folder is not None:
+            write_csv(made, cat, Path(folder) / f"{name}.csv", seed)
         limit = 1.36 / np.sqrt(len(inside))
         out[name] = {
             "windows": len(inside),
@@ -183,8 +187,9 @@ def evaluate(
                 f"ks_{test}": calibration.kolmogorov(np.array(rows[test]))
                 for test in ("number", "spatial", "magnitude")
             },
-            "quantiles_number": rows["number"],
         }
+        for test in ("number", "spatial", "magnitude"):
+            out[name][f"quantiles_{test}"] = [q for q in rows[test] if q == q]  # NaN where nothing came
         out[name] = {key: value for key, value in out[name].items() if value == value}  # NaN where there are no marks
     return out
 

@@ -10,53 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.config import Model, validated
+from ..core.config import validated
 from ..core.errors import DataError
 from ..core.stages import Job, Result
 from ..core.store import digest
 from . import readers, simulate, windows
 from .events import SPLITS, Catalogue, finished
+from .options import DEGREES, READERS, CatalogueOptions, SequenceOptions
 from .readers import Raw
 from .settings import Prepare
-
-DEGREES = "deg"
-
-
-class Options(Model):
-    """What the catalogue of data sets says of an event data set (``options`` of its entry).
-
-    Attributes
-    ----------
-    unit, place: units of time (s, min, h, day) and place (deg = longitude and latitude, km, or any other name).
-    window, stride: length of a window and distance between windows [unit]; a window of None ends at its last event.
-    lattice_time, lattice_place: step of the lattice that times or places lie on, where they do.
-    clock: period of the rate's known cycle [unit]; narrowest: floor of kernel widths [place].
-    density_time: unit of reported densities where it isn't ``unit``.
-    time, x, y, mark, magnitude, time_zone: columns of a table. mark_bins: bounds that make marks of magnitudes.
-    min_magnitude: number, ``auto`` (completeness estimated on the training period) or None. projection: auto, none, km.
-    ordered: refuse a table whose lines go back in time.
-    """
-
-    unit: str = "day"
-    place: str = DEGREES
-    window: float | None = None
-    stride: float | None = None
-    lattice_time: float | None = None
-    lattice_place: float | None = None
-    clock: float | None = None
-    narrowest: float | None = None
-    density_time: str | None = None
-    mark_names: list[str] = []
-    time: str = "time"
-    x: str = "longitude"
-    y: str = "latitude"
-    mark: str | None = None
-    magnitude: str | None = None
-    time_zone: str = "UTC"
-    mark_bins: list[float] = []
-    min_magnitude: float | str | None = "auto"
-    projection: str = "auto"
-    ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +35,7 @@ class Choice:
     thin: bool = True
 
 
-def _meta(name: str, options: Options) -> dict[str, Any]:
+def _meta(name: str, options: SequenceOptions) -> dict[str, Any]:
     reported = options.density_time or options.unit
     shift = float(np.log(readers.SECONDS[reported] / readers.SECONDS[options.unit]))
     place = {"deg": "1/deg2", "km": "1/km2"}.get(options.place, "cell" if options.lattice_place else "1/unit2")
@@ -101,7 +63,7 @@ def _marks(found: np.ndarray | None, train: np.ndarray, names: list[str], where:
     return known, names if len(names) == known else [str(k) for k in range(known)]
 
 
-def from_sequences(by_split: dict[str, list[Raw]], name: str, options: Options, choice: Choice) -> Catalogue:
+def from_sequences(by_split: dict[str, list[Raw]], name: str, options: SequenceOptions, choice: Choice) -> Catalogue:
     """Published windows, three lists of them, on one timeline as far as their overlaps tell it."""
     flat = [raw for split in SPLITS for raw in by_split[split]]
     window = choice.window or options.window
@@ -159,7 +121,7 @@ def _borders(t: np.ndarray, window: float, stride: float | None, choice: Choice)
     return starts, windows.by_time(len(starts), choice.val_share, choice.test_share, _reach(window, stride))
 
 
-def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalogue:
+def from_table(raw: Raw, name: str, options: CatalogueOptions, choice: Choice) -> Catalogue:
     """One long catalogue cut into windows, the last shares of which are validation and test.
 
     Magnitudes below completeness are dropped (estimated on the training period only); marks are magnitude classes
@@ -167,7 +129,10 @@ def from_table(raw: Raw, name: str, options: Options, choice: Choice) -> Catalog
     """
     window, stride = choice.window or options.window, choice.stride or options.stride
     if window is None:
-        raise DataError(f"{name}: one file needs the length of a window (data.window, in {options.unit})")
+        raise DataError(
+            f"{name}: one file needs the length of a window [{options.unit}]: the option `window`, or the setting "
+            "data.window"
+        )
     starts_at, split = _borders(raw.t, window, stride, choice)
     early = raw.t < starts_at[split == 0].max() + window  # all that training may see
     keep, lowest = np.ones(len(raw.t), bool), None
@@ -258,29 +223,27 @@ def read(paths: Sequence[Path], reader: str, options: dict[str, Any], name: str,
     Parameters
     ----------
     paths: three pickles or a folder that holds them (reader ``sequences``), or one file (``table``, ``quakeml``).
-    reader, options: as the catalogue of data sets has them, see :class:`Options`.
+    reader, options: as the catalogue of data sets has them, see :mod:`pipeline.smash.options`.
     choice: settings that override them.
 
     Raises
     ------
+    ConfigError
+        Options that the reader doesn't have.
     DataError
         Whatever is wrong with the files, with its place.
     """
-    chosen = validated(Options, options, f"reader {reader}: options")
-    if chosen.unit not in readers.SECONDS:
-        raise DataError(f"{name}: the unit of time {chosen.unit!r} is not known; use {', '.join(readers.SECONDS)}")
+    if reader not in READERS:
+        raise DataError(f"{name}: event data have no reader {reader!r}; there are {', '.join(READERS)}")
+    chosen = validated(READERS[reader], options, f"reader {reader}: options")
     if reader == "sequences":
         if len(paths) == 1 and Path(paths[0]).is_dir():  # the user's own: a folder with one file a split
             paths = sorted(path for path in Path(paths[0]).iterdir() if path.suffix in (".pkl", ".pickle"))
         return from_sequences(readers.pickles(paths), name, chosen, choice)
     if len(paths) != 1:
         raise DataError(f"{name}: the reader {reader!r} takes one file, got {len(paths)}")
-    path = Path(paths[0])
-    if reader == "quakeml" or path.suffix.lower() in (".xml", ".quakeml", ".qml"):
-        return from_table(readers.quakeml(path, chosen.model_dump()), name, chosen, choice)
-    if reader != "table":
-        raise DataError(f"{name}: event data have no reader {reader!r}; there are sequences, table, quakeml")
-    return from_table(readers.table(path, chosen.model_dump()), name, chosen, choice)
+    one = {"table": readers.table, "quakeml": readers.quakeml}[reader]
+    return from_table(one(Path(paths[0]), chosen.model_dump()), name, chosen, choice)
 
 
 def info(catalogue: Catalogue) -> dict[str, Any]:

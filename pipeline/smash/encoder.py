@@ -116,7 +116,8 @@ class Encoder(nn.Module):
     def embed(self, t: Tensor, place: Tensor, mark: Tensor | None) -> Tensor:
         """[R, B, L, d] inputs of the branches."""
         angle = t.unsqueeze(-1) / self.period  # [B, L, d]
-        parts = {"time": torch.where(torch.arange(self.spec.cond_dim) % 2 == 0, angle.sin(), angle.cos())}
+        even = torch.arange(self.spec.cond_dim, device=t.device) % 2 == 0
+        parts = {"time": torch.where(even, angle.sin(), angle.cos())}
         parts["location"] = self.place(place)
         parts["joint"] = parts["time"] + parts["location"]
         if self.spec.marks > 1:

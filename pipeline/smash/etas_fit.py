@@ -21,6 +21,7 @@ from .events import Catalogue
 from .ties import Ties
 
 FACTORS = ("time", "place")
+ALIKE = "the fit to all training windows alike, each seen once; where a memory was chosen, forecasts are another fit's"
 
 
 @dataclass
@@ -286,6 +287,8 @@ def estimate(
     features: [events of the catalogue, C, K] of :meth:`pipeline.smash.kde.Background.catalogue_features`.
     scale: [2] of the same background.
     factors: ``("place",)`` where the times have a model of their own (lattice times).
+    errors: parameters with standard errors go to ``attrs``. They are those of the first fit, not of the ones that
+        recency weights and a prior have moved, for which the curvature gives no standard errors.
     """
     every = catalogue.sequences("train")
     most = windows.reach(catalogue.lengths[catalogue.sequences("train", phase=0)], MOST_PAIRS)
@@ -335,6 +338,7 @@ def estimate(
         from .etas_errors import standard_errors
 
         attrs["parameters"] = standard_errors(base, once, factors)
+        attrs["parameters_of"] = ALIKE
     return Fitted(models[best["time"]], models[best["place"]], attrs)
 
 

@@ -26,12 +26,12 @@ def chosen(targets: Targets, count: int | None) -> np.ndarray:
 
 
 def evaluate(job: Job, settings: Evaluate, log: Any) -> Result:
-    """Score every seed of an arm.
+    """Score every seed of an arm, on the CPU.
 
     Inputs: ``data``, ``weights``; ``fitted`` (ETAS) where the arm starts from it.
     """
     catalogue = events.load(job.inputs["data"])
-    states, attrs = weights.load(job.inputs["weights"], job.device)
+    states, attrs = weights.load(job.inputs["weights"])
     method = Exact if settings.model.kind == "exact" else Sampled
     arm = method(job, settings, catalogue, states, log)
     seeds = job.seeds[: settings.model.seeds]

@@ -22,6 +22,7 @@ from .events import Catalogue
 from .exact_base import build
 from .exact_inputs import Reader
 from .kde import Background
+from .options import DEGREES, Options
 from .settings import Baselines as BaselineSettings
 from .settings import Exact
 
@@ -101,10 +102,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def options_of(request: Request) -> data.Options:
+def options_of(request: Request) -> Options:
     """The table's description in the form of the catalogue of data sets."""
     geographic = request.x.lower().startswith("lon") and request.y.lower().startswith("lat")
-    place = request.place or (data.DEGREES if geographic else "unit")
+    place = request.place or (DEGREES if geographic else "unit")
     bins = sorted(request.mark_bins)
     if bins and not request.mark:
         raise PipelineError("--mark-bins needs --mark, the column whose values it cuts into classes")
@@ -116,7 +117,7 @@ def options_of(request: Request) -> data.Options:
             lowest = float(lowest)
         except ValueError:
             raise PipelineError(f"--min-mark {lowest}: a number, or auto (completeness is estimated)") from None
-    return data.Options(
+    return Options(
         unit=request.unit,
         place=place,
         time=request.time,
@@ -127,7 +128,7 @@ def options_of(request: Request) -> data.Options:
         mark_bins=bins,
         min_magnitude=lowest,
         time_zone=request.time_zone,
-        projection="km" if place == data.DEGREES else "none",
+        projection="km" if place == DEGREES else "none",
         ordered=not request.sort,
     )
 
@@ -140,7 +141,7 @@ def _length(t: np.ndarray, asked: float | None) -> float:
     return float(f"{min(TYPICAL * span / len(t), span / LEAST_WINDOWS):.2g}")
 
 
-def catalogue_of(request: Request) -> tuple[Catalogue, data.Options, readers.Raw]:
+def catalogue_of(request: Request) -> tuple[Catalogue, Options, readers.Raw]:
     """Windows of the table, their description, and its events.
 
     Raises

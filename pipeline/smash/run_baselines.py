@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,17 +76,22 @@ def choose_waiting(cat: Catalogue, forecaster: Forecaster, log: Any) -> None:
     log.info(f"etas, waiting times of their own law: validation {gain:+.4f}, {'kept' if gain > MARGIN else 'not kept'}")
 
 
-def consistency(cat: Catalogue, forecaster: Forecaster, count: int, seed: int) -> dict[str, Any]:
-    """CSEP-style tests of ETAS for the next day and week, where windows are long enough and times continuous."""
+def consistency(cat: Catalogue, forecaster: Forecaster, count: int, seed: int, folder: Path) -> dict[str, Any]:
+    """CSEP-style tests of ETAS for the next day and week, where windows are long enough and times continuous.
+
+    The last test window's forecasts go to ``folder`` in CSEP's format.
+    """
     unit = SECONDS[cat.meta["units"]["time"]]
     if count == 0 or forecaster.clock is not None or cat.meta["window"] is None or not cat.meta.get("places", True):
         return {}
     spans = {name: days * SECONDS["day"] / unit for name, days in (("next_day", 1), ("next_week", 7))}
-    return csep.evaluate(forecaster.fitted.time, forecaster.background, cat, spans, count, seed)
+    return csep.evaluate(forecaster.fitted.time, forecaster.background, cat, spans, count, seed, folder=folder)
 
 
 def run(job: Job, settings: RunBaselines, log: Any) -> Result:
-    """Stage ``baselines``: ``scores`` (a store, one member a baseline) and ``fitted`` (JSON of the fitted ETAS).
+    """Stage ``baselines``: ``scores`` (a store, one member a baseline), ``fitted`` (JSON of the ETAS), ``csep``.
+
+    ``csep`` is a folder with ETAS's simulated catalogues for the next day and week, empty where they aren't simulated.
 
     ETAS is fitted whether or not it is named among the baselines, because arms start from it.
     """
@@ -97,7 +103,9 @@ def run(job: Job, settings: RunBaselines, log: Any) -> Result:
     baselines = Baselines(cat, background, features, chosen.max_lag)
     names = list(job.facts["baselines"])
     forecaster = fit_etas(cat, baselines, chosen, log)
-    tests = consistency(cat, forecaster, chosen.catalogues, job.seeds[0])
+    folder = Path(job.outputs["csep"])
+    folder.mkdir()
+    tests = consistency(cat, forecaster, chosen.catalogues, job.seeds[0], folder)
     costs = {"features_cpu_s": seconds, "etas_cpu_s": forecaster.fitted.attrs["cpu_s"] + seconds}
     by_split: dict[str, list[dict]] = {"val": [], "test": []}
     for name in names:

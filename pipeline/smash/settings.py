@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 
 from ..core.config import ArmSettings, Model
 from ..core.stages import Stage
+from .options import READERS
 
 BASELINES = ("poisson_kde", "clock_kde", "renewal_kde", "history_kde", "hawkes", "etas")
 BRANCHES = ("time", "location", "joint", "mark")
 FIELDS = ("smash", "smash_corrected")  # arms whose learned scores are drawn and whose samplers are timed
+OWN_DATA = {"points": READERS}  # what the user's own data may be: kind -> reader -> its options
 Branch = Literal["time", "location", "joint", "mark"]
 
 
@@ -169,11 +171,9 @@ class Exact(Model):
 
 
 class Sampler(Model):
-    """How forecasts are drawn."""
+    """How forecasts are drawn: Langevin chains of `smash`; time and mark from the table and places by the ODE of
+    `smash_corrected`; closed forms of `smash_exact`."""
 
-    kind: Literal["langevin", "tabulated"] = Field(
-        "langevin", description="tabulated: time and mark from the table, place by the ODE or in closed form"
-    )
     steps: int = Field(2000, ge=1, description="of the Langevin chain, or of the ODE")
     per_step: int = Field(250, ge=1, description="Langevin steps between progress reports")
     step_size: float = Field(0.005, gt=0, description="of the Langevin chain")

@@ -19,6 +19,8 @@ from .settings import Train
 def train(job: Job, settings: Train, log: Any) -> Result:
     """Train on the training windows, choose by the validation windows, keep one state a seed.
 
+    Score matching runs on the job's device. The exact model, and all sampling and scoring, run on the CPU.
+
     Inputs: ``data``; ``fitted`` (the fitted ETAS) where the arm starts from it.
     """
     catalogue = events.load(job.inputs["data"])
@@ -51,7 +53,7 @@ def _smash(job: Job, settings: Train, catalogue: events.Catalogue, seed: int, lo
     from .denoise import Loss, Smash
 
     frames = Frames(catalogue, Scale.of(catalogue, settings.denoise.log_time), job.device)
-    model = Smash.of(settings, catalogue.marks)
+    model = Smash.of(settings, catalogue.marks).to(job.device)
     place = Path(log.checkpoint_path(f".{seed}"))
     found = fitting.fit(
         model, Loss(settings.denoise), frames, settings.training, seed, log, place, fingerprint(job, log, seed)
@@ -63,7 +65,7 @@ def _corrected(job: Job, settings: Train, catalogue: events.Catalogue, seed: int
     from .corrected import Corrected, MultiNoise, Standard
 
     frames = Frames(catalogue, Standard.of(catalogue, settings.denoise.log_time), job.device)
-    model = Corrected(catalogue.marks, settings.corrected)
+    model = Corrected(catalogue.marks, settings.corrected).to(job.device)
     place = Path(log.checkpoint_path(f".{seed}"))
     training = settings.training.model_copy(update={"lr": settings.corrected.lr, "lr_end": 0.0})
     loss = MultiNoise(settings.denoise, settings.corrected)
@@ -73,6 +75,7 @@ def _corrected(job: Job, settings: Train, catalogue: events.Catalogue, seed: int
 
 
 def _exact(job: Job, settings: Train, catalogue: events.Catalogue, seed: int, log: Any):
+    # on the CPU, like the fitted ETAS that it starts from: half a minute, most of it in small recurrent steps
     from . import exact_fit
     from .exact_base import build
 

@@ -19,8 +19,8 @@ def save(path: Path, states: dict[int, dict[str, Tensor]], attrs: dict[str, Any]
     save_file(tensors, str(path), metadata={"attrs": json.dumps(attrs)})
 
 
-def load(path: Path, device: str = "cpu") -> tuple[dict[int, dict[str, Tensor]], dict[str, Any]]:
-    """States by seed, and what was stored with them.
+def load(path: Path) -> tuple[dict[int, dict[str, Tensor]], dict[str, Any]]:
+    """States by seed, on the CPU, and what was stored with them.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def load(path: Path, device: str = "cpu") -> tuple[dict[int, dict[str, Tensor]],
 
     states: dict[int, dict[str, Tensor]] = {}
     try:
-        with safe_open(str(path), framework="pt", device=device) as file:
+        with safe_open(str(path), framework="pt") as file:
             attrs = json.loads((file.metadata() or {})["attrs"])
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 seed, parameter = name.split("/", 1)

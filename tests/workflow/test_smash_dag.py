@@ -34,6 +34,9 @@ def test_only_arms_that_start_from_etas_wait_for_its_fit(new_project):
     blocks = re.findall(r"^rule smash_train:\n((?: {4}.*\n)+)", text, re.M)
     fitted = {re.search(r"arm=(\w+)", block)[1] for block in blocks if "etas.json" in block.split("output:")[0]}
     assert fitted == {"smash_exact"}
+    gpus = {re.search(r"arm=(\w+)", block)[1] for block in blocks if re.search(r"\bgpu=1\b", block)}
+    assert gpus == {"smash", "smash_corrected"}  # what is not score matching runs on the CPU
+    assert len(re.findall(r"\bgpu=1\b", text)) == 2
 
 
 def test_every_published_data_set_has_its_own_hyper_parameters():

@@ -34,6 +34,7 @@ rule smash_baselines:
     output:
         scores=directory("{root}/smash/{dataset}/{scenario}/baselines.zarr"),
         fitted="{root}/smash/{dataset}/{scenario}/etas.json",
+        csep=directory("{root}/smash/{dataset}/{scenario}/csep"),
         run="{root}/smash/{dataset}/{scenario}/baselines.run.json",
     log:
         "{root}/smash/{dataset}/{scenario}/baselines.log",
@@ -67,7 +68,7 @@ rule smash_train:
     resources:
         mem_mb=growing(3000),  # measured: 1020 MB (Earthquake), 830 MB (crime), 690 MB (football)
         runtime=growing(600),  # minutes; measured: 28, 47, 100 CPU s a seed; score matching 74 and 30 (Earthquake)
-        gpu=gpu("smash", "train"),
+        gpu=smash_train_gpu,
     params:
         settings=settings("smash", "train"),
         seeds=scenario("smash", "seeds"),
@@ -92,7 +93,6 @@ rule smash_evaluate:
     resources:
         mem_mb=growing(4000),  # measured: 670 MB (Earthquake), 880 MB (crime)
         runtime=growing(1200),  # minutes; measured: 20 (exact, Earthquake), 33 (exact, crime), 15 CPU s a seed (football)
-        gpu=gpu("smash", "evaluate"),
     params:
         settings=settings("smash", "evaluate"),
         seeds=scenario("smash", "seeds"),
@@ -205,7 +205,6 @@ rule smash_sampling:
     resources:
         mem_mb=growing(3000),  # measured: 300 MB (light)
         runtime=growing(60),  # minutes; measured: 60 s (light)
-        gpu=gpu("smash", "sampling"),
     params:
         settings={},
     script:

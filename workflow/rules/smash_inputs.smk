@@ -16,6 +16,12 @@ def smash_arm_inputs(wc):
     return inputs
 
 
+def smash_train_gpu(wc):
+    """One GPU for score matching; the exact arms are trained, and all arms are sampled and scored, on the CPU."""
+    kind = plan.system(wc.root, "smash").settings(wc.scenario, wc.arm)["model"]["kind"]
+    return 0 if kind == "exact" else gpu("smash", "train")
+
+
 def smash_forecast_inputs(wc):
     """What an arm forecasts with: its own training or that of the arm that it shares its weights with."""
     start = plan.system(wc.root, "smash").arm(wc.arm).start_from

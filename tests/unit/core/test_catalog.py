@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from pipeline.core.catalog import OwnData, load_catalog
-from pipeline.core.choices import Choice, choose
-from pipeline.core.errors import ConfigError
+from pipeline.core.catalog import OwnData, check_own, load_catalog
+from pipeline.core.choices import Choice, choose, resolve
+from pipeline.core.errors import ConfigError, DataError
 
 MINIMAL = """
 demo:
@@ -132,3 +132,96 @@ def test_reading_the_catalogue_imports_nothing_heavy():
     script = "import sys; from pipeline.core import catalog, choices; catalog.load_catalog(); print(*sys.modules)"
     names = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "pandas", "requests", "pooch", "xarray", "torch", "mlflow"} & set(names)
+
+
+POINTS = {"path": "a.csv", "kind": "points", "options": {"window": 30.0}}
+
+
+def test_own_files_name_their_kind_reader_and_options():
+    catalog = load_catalog(own={"quakes": POINTS, "three": {**POINTS, "path": ["c", "a", "b"], "reader": "sequences"}})
+    entry = catalog["quakes"]
+    assert (entry.kind, entry.reader, entry.options, entry.source) == ("points", "table", {"window": 30.0}, "config")
+    assert entry.target is None and "quakes" in catalog.names("points")
+    assert [str(path) for path in catalog.user_paths["three"]] == ["c", "a", "b"]  # the reader's order
+    undated = {"path": "a.txt", "kind": "forecasting", "reader": "undated", "options": {"start": "2000"}, "target": "y"}
+    series = load_catalog(own={"mine": undated})["mine"]
+    assert (series.reader, series.target, series.options) == ("undated", "y", {"start": "2000"})
+
+
+def test_a_choice_holds_all_files_and_stands_while_they_are_named(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    paths = [str(tmp_path / name) for name in "cab"]
+    own = {"three": {"path": paths, "kind": "points", "reader": "sequences"}}
+    record = tmp_path / "choices.json"
+    first = resolve(load_catalog(own=own), ["three"], record=record, folders=[], cache=tmp_path / "raw")
+    assert first.files == tuple(paths)
+    digests = "".join(f"{name} {hashlib.sha256(name.encode()).hexdigest()}\n" for name in "cab")
+    assert first.sha256 == hashlib.sha256(digests.encode()).hexdigest()
+    own["three"]["path"] = paths[::-1]
+    again = resolve(load_catalog(own=own), ["three"], record=record, folders=[], cache=tmp_path / "raw")
+    assert again.files == tuple(paths[::-1])  # another order is another choice
+    (tmp_path / "b").unlink()
+    with pytest.raises(DataError, match="data.three: .*b does not exist"):
+        resolve(load_catalog(own=own), ["three"], record=record, folders=[], cache=tmp_path / "raw", refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"path": "x.csv", "options": {}}, "data.mine.kind: Field required"),
+        ({"path": "x.csv", "kind": "dots"}, "data.mine.kind: 'dots' is no kind.*traffic, air, points"),
+        ({**POINTS, "target": "y"}, "data.mine: target: only data of kind forecasting"),
+        ({**POINTS, "max_gap": 1}, "data.mine.max_gap: unknown key"),
+        ({**POINTS, "path": []}, "data.mine: path is an empty list"),
+        (
+            {"path": "x.csv", "target": "y", "options": {}, "kind": "forecasting", "time": "t"},
+            "data.mine.time: unknown",
+        ),
+    ],
+)
+def test_faults_of_own_files_name_the_key(own, message):
+    with pytest.raises(ConfigError, match=message):
+        load_catalog(own={"mine": own})
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"path": "x.csv", "target": "y"}, "data.mine.kind: 'forecasting', but a scenario of smash.*kind: points"),
+        ({**POINTS, "reader": "magic"}, "data.mine.reader: smash has no reader 'magic'; there are table, quakeml, seq"),
+        ({**POINTS, "options": {"magnitud": "m"}}, "data.mine.options.magnitud: unknown.*did you mean 'magnitude'"),
+        ({**POINTS, "options": {"window": "month"}}, "data.mine.options.window: Input should be a valid number"),
+        (
+            {"path": "x", "kind": "points", "reader": "sequences", "options": {"mark_bins": [4.0]}},
+            "data.mine.options.mark_bins: unknown key",
+        ),
+    ],
+)
+def test_own_data_are_held_to_what_the_system_reads(own, message):
+    from pipeline.smash.settings import OWN_DATA
+
+    with pytest.raises(ConfigError, match=message):
+        check_own(load_catalog(own={"mine": own})["mine"], "smash", OWN_DATA)
+
+
+def test_the_start_holds_own_data_to_the_system_that_uses_them():
+    from pipeline.core.plan import Plan
+    from pipeline.smash import settings
+
+    scenario = {
+        "description": "d",
+        "datasets": ["mine"],
+        "primary": {"metric": "crps_time", "unit": "day"},
+        "seeds": [0],
+        "baselines": ["poisson_kde"],
+    }
+    section = {"settings": settings.Settings().model_dump(), "scenarios": {"s": scenario}, "tables": {"t": ["s"]}}
+
+    def start(own):
+        catalog = load_catalog(own={"mine": own})
+        return Plan({"data": {"mine": own}, "smash": section}, {"results": {}}, {"smash": settings}, catalog)
+
+    assert start(POINTS).system("results", "smash").table("t") == ["s"]
+    with pytest.raises(ConfigError, match="data.mine.options.max_gap: unknown key"):
+        start({**POINTS, "options": {"max_gap": 0}})

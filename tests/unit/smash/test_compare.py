@@ -72,7 +72,7 @@ def scenario(make, tmp_path_factory):
         update={"samples": 20, "quantiles": 40, "errors": False, "memories": [None], "catalogues": 30}
     )
     settings = settings.model_copy(update={"baselines": quick})
-    outputs = {"scores": folder / "baselines.zarr", "fitted": folder / "etas.json"}
+    outputs = {"scores": folder / "baselines.zarr", "fitted": folder / "etas.json", "csep": folder / "csep"}
     job = Job("smash", "baselines", {"data": folder / "prepared.pkl"}, outputs, {}, facts={"baselines": names})
     result = run_baselines.run(job, settings, Quiet())
     saved = scores.read(folder / "baselines.zarr")
@@ -149,3 +149,26 @@ def test_members_are_averaged_before_they_are_compared(scenario):
     two = replace(saved, members=["0", "1"], values=values)
     found = compare.contrast((two, [0, 1]), (saved, [place]), "log_likelihood_time", 2)
     assert found["difference"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_windows_that_lost_am_and_pm_are_reported_apart(scenario):
+    """Events of half the windows get times in the morning: those are folded, whatever was scored there."""
+    _, cat, _, saved = scenario
+    step = 1 / 1440
+    t = np.round(cat.t / step) * step
+    windows = cat.sequences("test")
+    for number, sequence in enumerate(windows):
+        rows = cat.rows(sequence)
+        hour = 5 if number % 2 else np.where(np.arange(rows.stop - rows.start) % 2, 20, 5)
+        t[rows] = np.floor(t[rows]) + hour / 24
+    meta = {**cat.meta, "period_of_clock": 7.0, "lattice": {"time": step, "place": None}}
+    place = saved.members.index("etas")
+    found = compare.by_clock(replace(cat, t=t, meta=meta), {"etas": (saved, [place])})
+    number = saved.sequence[saved.split == 2]
+    values = saved.of("log_location", place)
+    for name, rest in (("clean", 0), ("folded", 1)):
+        chosen = np.isin(number, windows[rest::2])
+        assert found[name]["windows"] == 3 and found[name]["events"] == chosen.sum()
+        mean = found[name]["methods"]["etas"]["log_likelihood_location"]
+        assert mean == pytest.approx(values[chosen].mean(), rel=1e-5)
+    assert compare.by_clock(cat, {"etas": (saved, [place])}) is None  # no clock

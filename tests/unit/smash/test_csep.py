@@ -1,6 +1,7 @@
 """Catalogue tests: uniform quantiles when the forecast is right, extreme ones when it is wrong, and the export."""
 
 import csv
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_the_export_has_the_columns_and_empty_catalogues(tmp_path, make):
     assert full[0]["time_string"].startswith("1990-01-01T") and full[0]["event_id"] == "0"
 
 
-def test_evaluate_takes_windows_that_share_no_event(make):
+def test_evaluate_takes_windows_that_share_no_event(make, tmp_path):
     from pipeline.smash.etas import Etas
     from pipeline.smash.kde import Background
 
@@ -77,6 +78,16 @@ def test_evaluate_takes_windows_that_share_no_event(make):
     etas.log_mu.data.fill_(np.log(2.0))
     etas.log_mu_falling.data.fill_(-20.0)
     etas.log_a.data.fill_(-20.0)  # Poisson at the true rate
-    found = csep.evaluate(etas, back, cat, {"day": 1.0, "beyond": 8.0}, count=300)
+    found = csep.evaluate(etas, back, cat, {"day": 1.0, "beyond": 8.0}, count=300, folder=tmp_path)
     assert list(found) == ["day"] and found["day"]["windows"] == 3  # the longer span leaves the window
     assert found["day"]["forecast_mean"] == pytest.approx(2.0, rel=0.15)
+    day, last = found["day"], int(cat.sequences("test")[8])
+    assert len(day["quantiles_number"]) == 3 and all(0 <= q <= 1 for q in day["quantiles_spatial"])
+    assert [path.name for path in tmp_path.iterdir()] == ["day.csv"]  # the last window's, from its middle on
+    rows = list(csv.DictReader((tmp_path / "day.csv").open()))
+    assert {int(row["catalog_id"]) for row in rows} == set(range(300))
+    full = [row for row in rows if row["lon"]]
+    assert len(full) / 300 == pytest.approx(2.0, rel=0.15)
+    first = datetime(1970, 1, 1) + timedelta(days=float(cat.start[last]) + 5.0)
+    stamps = [datetime.fromisoformat(row["time_string"]) for row in full]
+    assert min(stamps) >= first and max(stamps) <= first + timedelta(days=1)

@@ -1,12 +1,15 @@
 """From files to windows: the published facts of the data sets, cutting one's own, no leak from later data."""
 
+import logging
+
 import numpy as np
 import pytest
 
 from pipeline.core.catalog import load_catalog
-from pipeline.core.errors import DataError
+from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.stages import Job
-from pipeline.smash import data, events
+from pipeline.smash import clock, data, events
+from pipeline.smash.options import Options
 from pipeline.smash.readers import Raw
 
 
@@ -36,6 +39,10 @@ def test_crime_lies_on_minutes_and_its_densities_are_per_day(data_dir):
     assert np.abs(minutes - np.rint(minutes)).max() < 1e-6
     assert cat.meta["log_density"]["time"] == pytest.approx(np.log(24))
     assert (cat.t == 0).sum() == 78  # events that the published masks take for padding
+    lost = {split: clock.folded(cat, cat.sequences(split)) for split in events.SPLITS}
+    assert {split: int(found.sum()) for split, found in lost.items()} == {"train": 0, "val": 20, "test": 18}
+    clean = cat.sequences("test")[~lost["test"]]
+    assert len(clean) == 14 and int(cat.lengths[clean].sum()) - 14 == 1587
 
 
 def test_football_windows_end_with_their_last_event(data_dir):
@@ -67,7 +74,7 @@ def table(n=3000, seed=0, **change):
 
 
 def test_later_data_change_nothing_that_training_sees():
-    options = data.Options(window=10.0, stride=5.0, mark_bins=[4.0], projection="km")
+    options = Options(window=10.0, stride=5.0, mark_bins=[4.0], projection="km")
     raw = table()
     cat = data.from_table(raw, "own", options, data.Choice())
     border = cat.start[cat.split == 1].min()
@@ -85,10 +92,10 @@ def test_later_data_change_nothing_that_training_sees():
 
 
 def test_overlapping_windows_of_own_data_are_thinned_by_phases():
-    cat = data.from_table(table(), "own", data.Options(window=10.0, stride=2.5), data.Choice(min_magnitude=None))
+    cat = data.from_table(table(), "own", Options(window=10.0, stride=2.5), data.Choice(min_magnitude=None))
     assert set(cat.phase) == {0, 1, 2} and len(cat.sequences("train", phase=0)) < len(cat.sequences("train")) / 2
     whole = data.from_table(
-        table(), "own", data.Options(window=10.0, stride=2.5), data.Choice(min_magnitude=None, thin=False)
+        table(), "own", Options(window=10.0, stride=2.5), data.Choice(min_magnitude=None, thin=False)
     )
     assert set(whole.phase) == {0}
 
@@ -109,13 +116,13 @@ def test_overlapping_windows_of_own_data_are_thinned_by_phases():
 )
 def test_faults_of_own_data_are_named(options, change, words):
     with pytest.raises(DataError, match=words):
-        data.from_table(table(**change), "own", data.Options(**options), data.Choice(min_magnitude=None))
+        data.from_table(table(**change), "own", Options(**options), data.Choice(min_magnitude=None))
 
 
 def test_an_event_beyond_its_window_is_refused():
     raw = Raw(np.array([0.0, 31.0]), None, np.zeros((2, 2)))
     with pytest.raises(DataError, match="beyond the window of 30"):
-        data.from_sequences({s: [raw] for s in events.SPLITS}, "own", data.Options(window=30.0), data.Choice())
+        data.from_sequences({s: [raw] for s in events.SPLITS}, "own", Options(window=30.0), data.Choice())
 
 
 def test_three_files_or_their_folder_are_the_same(tmp_path):
@@ -135,7 +142,7 @@ def test_three_files_or_their_folder_are_the_same(tmp_path):
 
 def test_unknown_units_and_readers(tmp_path):
     (tmp_path / "a.csv").write_text("time,longitude,latitude\n2000-01-01,1,2\n")
-    with pytest.raises(DataError, match="unit of time 'week'"):
+    with pytest.raises(ConfigError, match="options.unit.*'day'.*'week'"):
         data.read([tmp_path / "a.csv"], "table", {"unit": "week"}, "own", data.Choice())
     with pytest.raises(DataError, match="no reader 'magic'"):
         data.read([tmp_path / "a.csv"], "magic", {}, "own", data.Choice())
@@ -151,3 +158,46 @@ def test_a_changed_file_is_refused_by_the_stage(tmp_path):
     job = Job("smash", "prepare", {"raw": [str(tmp_path / "a.csv")]}, {}, {}, facts={"source": source})
     with pytest.raises(DataError, match="have changed since it was chosen"):
         data.prepare(job, settings, None)
+
+
+def stage(tmp_path, own):
+    """What the stage ``prepare`` makes of an entry of the configuration's section ``data``."""
+    from pipeline.core.choices import choose
+    from pipeline.smash.settings import Prepare, Settings
+
+    catalog = load_catalog(own={"mine": own})
+    choice = choose(catalog, ["mine"], folders=[], cache=tmp_path / "raw")
+    defaults = Settings().model_dump()
+    settings = Prepare.model_validate({key: defaults[key] for key in Prepare.model_fields})
+    outputs = {"data": str(tmp_path / "prepared.pkl"), "zarr": str(tmp_path / "data.zarr")}
+    facts = {"source": catalog.describe(choice)}
+    job = Job("smash", "prepare", {"raw": list(choice.files)}, outputs, {}, facts=facts)
+    result = data.prepare(job, settings, logging.getLogger(__name__))
+    return events.load(outputs["data"]), result
+
+
+def test_own_csv_of_the_configuration_passes_the_stage(tmp_path):
+    raw = table()
+    lines = [f"{t},{x},{y},{m}" for t, (x, y), m in zip(raw.t, raw.xy, raw.magnitude, strict=True)]
+    (tmp_path / "a.csv").write_text("when,lon,lat,mag\n" + "\n".join(lines) + "\n")
+    names = {"time": "when", "x": "lon", "y": "lat", "magnitude": "mag"}
+    options = {**names, "window": 10.0, "mark_bins": [4.0], "projection": "km"}
+    found, result = stage(tmp_path, {"path": str(tmp_path / "a.csv"), "kind": "points", "options": options})
+    direct = data.from_table(raw, "mine", Options(**options), data.Choice())
+    assert np.array_equal(found.t, direct.t) and np.array_equal(found.mark, direct.mark)
+    assert (result.dataset["name"], result.dataset["source"]) == ("mine", "config")
+    assert result.dataset["licence"] == "the user's own" and result.metrics["windows"] == len(direct.split)
+
+
+def test_own_three_pickles_of_the_configuration_pass_the_stage(tmp_path):
+    from pipeline.smash import unpickle
+
+    paths = []
+    for number, letter in enumerate("abc"):
+        sequences = [[[float(i + number), i % 2, float(i), 1.0 + i] for i in range(4)] for _ in range(3)]
+        paths.append(tmp_path / f"part_{letter}.pkl")  # names say nothing: the order of the list counts
+        unpickle.dump(sequences, paths[-1])
+    own = {"path": [str(p) for p in paths], "kind": "points", "reader": "sequences", "options": {"unit": "h"}}
+    found, result = stage(tmp_path, own)
+    assert result.dataset["period"] == "3 / 3 / 3 windows" and found.meta["units"]["time"] == "h"
+    assert [found.t[found.offsets[found.sequences(s)[0]]] for s in events.SPLITS] == [0.0, 1.0, 2.0]

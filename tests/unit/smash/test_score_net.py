@@ -181,3 +181,22 @@ def test_without_gates_both_paths_count_alike():
     net = ScoreNet(3, 16, ("time", "location", "joint", "mark"), gates=False)
     given = net.conditions(condition())
     assert torch.equal(given.mix_time, given.mix_time[:1].expand_as(given.mix_time))
+
+
+def test_encoder_and_losses_make_no_tensor_on_another_device_than_their_inputs():
+    """The device ``meta`` has shapes alone: an operation that mixes it with the CPU is an error, as on a GPU."""
+    from pipeline.smash.corrected import Corrected, MultiNoise
+    from pipeline.smash.settings import Corrected as CorrectedSettings
+
+    model, denoise = model_of().to("meta"), Denoise(noises=4, smooth=0.1)
+    t, place, mark = torch.zeros(2, 7), torch.zeros(2, 7, 2), torch.zeros(2, 7, dtype=torch.int64)
+    read = model.encoder(t.to("meta"), place.to("meta"), mark.to("meta"))
+    assert read.device.type == "meta" and read.shape == (2, 7, 64)
+    truth, kinds = torch.zeros(5, 3, device="meta"), torch.zeros(5, dtype=torch.int64, device="meta")
+    generator = torch.Generator().manual_seed(0)  # noise comes from the CPU's generator on every device
+    loss = Loss(denoise)
+    total = loss.total(model.net, condition().to("meta"), truth, kinds, loss.noise(5, generator).to(truth))
+    assert total.device.type == "meta" and total.shape == ()
+    corrected = Corrected(3, CorrectedSettings()).to("meta")
+    total = MultiNoise(denoise, CorrectedSettings()).total(corrected, condition().to("meta"), truth, kinds, generator)
+    assert total.device.type == "meta" and total.shape == ()
