@@ -46,7 +46,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Layout:
-    """The target axis of imputation stores: validation and test cells of mask 0, then the test cells of the other masks.
+    """The target axis of imputation stores: validation and test cells of mask 0, then test cells of the other masks.
 
     Validation cells are those of the named mask alone: on them settings are chosen and intervals calibrated.
 
