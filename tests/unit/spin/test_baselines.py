@@ -137,7 +137,6 @@ def test_the_long_baseline_takes_the_short_one_s_model_over_and_its_cost(data):
     long = Plan("boosting_long", settings, short=short)
     long.values(scene, cells)
     assert long.taken_s == short.fitting_s > 0
-    assert costs["boosting_long"] == both.attrs["methods"]["boosting_long"]["cpu_s"] > costs["boosting"]
 
 
 def test_gap_lengths_of_targets_are_counted_by_eye():
