@@ -92,10 +92,9 @@ class ArmSettings(Model):
     BASELINES: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def leaks(self) -> bool:
-        """Whether a forecast may have learnt from labels that are not known yet: only a leaky scenario takes it."""
-        return False
+    def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
+        """Why an arm with these settings can't run in a scenario (what it needs is not there, its protocol not named)."""
+        return None
 
 
 class Range(Model):

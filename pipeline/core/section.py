@@ -46,11 +46,6 @@ class SystemConfig:
             for arm in scenario.arms:
                 self._known(arm, self.section.arms, where)
                 merged, start = self.settings(name, arm), self.section.arms[arm].start_from
-                if self.model(**merged).leaks and not scenario.leaky:
-                    raise ConfigError(
-                        f"{where}: the settings of arm {arm!r} let it learn from labels of the future; say so with "
-                        f"`leaky: true` in the scenario, which marks its tables and figures, or change them"
-                    )
                 if start and start in self.section.arms:
                     other = self.settings(name, start)
                     for group in self.model.TRAINED:
@@ -81,6 +76,9 @@ class SystemConfig:
                             f"{where}: arm {arm_name!r} needs {other!r}, which is not among the scenario's arms "
                             f"({', '.join(scenario.arms)}); add it"
                         )
+                merged = self.model.model_validate(self.settings(name, arm_name))
+                if (reason := merged.unfit(arms[arm_name], scenario)) is not None:
+                    raise ConfigError(f"{where}: arm {arm_name!r} {reason}")
             for pair in scenario.compare:
                 for side in pair:
                     self._known(side, [*scenario.arms, *scenario.baselines], f"{where}.compare")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..core.config import ArmSettings, Model
+from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
 
 BASELINES = (
@@ -213,10 +213,14 @@ class Settings(Evaluate, ArmSettings):
     data: Data = Data()
     simulation: Simulation = Simulation()
 
-    @property
-    def leaks(self) -> bool:
+    def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
         """With ``immediate`` feedback and more than one row ahead, labels are learnt before they are known."""
-        return self.online.feedback == "immediate" and self.task.horizon > 1
+        if self.online.feedback == "immediate" and self.task.horizon > 1 and not scenario.leaky:
+            return (
+                "learns labels of the future (online.feedback immediate, more than one row ahead): say so with "
+                "`leaky: true` in the scenario, which marks its tables and figures, or change them"
+            )
+        return None
 
 
 class Plot(Model):

@@ -17,8 +17,10 @@ method has variants, the one with the least error on the validation cells of the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from .cube import VAL, Cube
 from .data_settings import Baselines
 from .features import FeatureSpace
 from .gaps import dense, line
+
+if TYPE_CHECKING:
+    from .bagging import Bagged
 
 TRANSDUCTIVE = {
     "mean": "no",
@@ -163,24 +168,39 @@ class Plan:
     name: of the baseline.
     settings: of boosting, short and long.
     seed: of the boosting's hidden training cells.
+    short: the plan of ``boosting`` with these settings, already fitted: its model is the first of ``boosting_long``'s.
+
+    Attributes
+    ----------
+    fitting_s: CPU seconds that its models took to fit. taken_s: those of the model that it took over.
     """
 
-    def __init__(self, name: str, settings: Baselines, seed: int = 0):
-        self.name, self.boosting, self.seed = name, settings.boosting, seed
+    def __init__(self, name: str, settings: Baselines, seed: int = 0, short: Plan | None = None):
+        self.name, self.boosting, self.seed, self.short = name, settings.boosting, seed, short
         self.models = settings.boosting_long.models if name == "boosting_long" else 1
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
-        self._booster = None
+        self.fitting_s, self.taken_s = 0.0, 0.0
+        self._booster: Bagged | None = None
+
+    def _boosted(self, scene: Scene) -> Bagged:
+        """The models, fitted on the first mask that is asked for."""
+        if self._booster is None:
+            from .bagging import Bagged
+
+            first = None
+            if self.short is not None:
+                first, self.taken_s = self.short._boosted(scene).members[0], self.short.fitting_s
+            clock = time.process_time()
+            self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask, first)
+            self.fitting_s = time.process_time() - clock
+        return self._booster
 
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
         if self.name.startswith("boosting"):
-            from .bagging import Bagged
-
-            if self._booster is None:
-                self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask)
             inputs = scene.cube.inputs(scene.mask)
-            return self._booster.predict(inputs, ~np.isnan(inputs), cells)
+            return self._boosted(scene).predict(inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:
             found = PLAIN[self.name](scene)
         elif self.variant is None:
