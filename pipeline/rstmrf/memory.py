@@ -75,7 +75,7 @@ def tensor_table(settings: Learn, windows: int) -> dict[str, dict[str, Any]]:
     """
     network, batch = settings.network, settings.train.batch
     rows, columns = grid_nodes(settings)
-    steps, channels = min(network.history, 6), network.tec_features
+    steps, channels = network.map_history, network.tec_features
     small = 2 if settings.train.precision == "bfloat16" else 4
     shapes: dict[str, tuple[tuple[int, ...], int]] = {
         "coords": ((batch, 4), 4),
@@ -112,7 +112,7 @@ def estimate_mb(settings: Learn, parameters: int, hours: float = 72.0) -> dict[s
     """
     network, losses = settings.network, settings.losses
     rows, columns = grid_nodes(settings)
-    steps = min(network.history, 6)
+    steps = network.map_history
     learned = losses.direction > 0 and losses.direction_target == "learned"
     conv = 0.0
     if network.conv_layers and (network.film or network.supervised or learned):

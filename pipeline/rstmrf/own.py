@@ -21,7 +21,7 @@ from .profiles import Profile, Unit, files, read_all
 from .quality import checked
 from .real import as_points, blank, map_errors, no_tec, thinned
 from .simulation import level_errors
-from .tec_store import gathered
+from .tec_store import of_file
 from .world import World
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _maps(request: Request, left: list[Left]) -> list[tuple[str, xr.Dataset]]:
     found = []
     for path in tec_files(request.tec):
         try:
-            found.append((str(path), gathered([path])))
+            found.append((str(path), of_file(path)))
         except DataError as error:
             left.append((str(path), str(error)))
     return found
@@ -208,7 +208,7 @@ def _tec(
         grid = own
         full = near & np.isclose(since, np.round(since), atol=1e-3)
         rows = np.flatnonzero(full if full.any() else near)
-        parts += [(since[row], data["tec"][row].values, data["rms"][row].values) for row in rows]
+        parts += zip(since[rows], data["tec"][rows].values, data["rms"][rows].values, strict=True)
     if not parts:
         return {}
     chosen = {round(float(part[0]), 4): part for part in parts}  # an epoch found twice keeps the later file's
