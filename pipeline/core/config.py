@@ -93,7 +93,7 @@ class ArmSettings(Model):
     METRICS: ClassVar[tuple[str, ...]] = ()
 
     def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
-        """Why an arm with these settings can't run in a scenario (what it needs is not there, its protocol not named)."""
+        """Why an arm with these settings can't run in a scenario (what it needs isn't there, a leak not named)."""
         return None
 
 
