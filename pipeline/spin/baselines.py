@@ -134,8 +134,12 @@ def mf(scene: Scene, penalty: str) -> np.ndarray:
 
 
 def mice(scene: Scene, kind: str) -> np.ndarray:
-    taken = centre(scene, kind)
-    return matrix.mice((scene.z - taken).T, NEAREST).T + taken
+    return chained(scene.z, centre(scene, kind))
+
+
+def chained(z: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """[S, T] scaled values ``z`` with their gaps (NaN) filled by MICE, after ``taken`` [S, T] is taken off."""
+    return matrix.mice((z - taken).T, NEAREST).T + taken
 
 
 Method = Callable[..., np.ndarray]

@@ -63,7 +63,7 @@ class Network(Model):
 class Base(Model):
     """kind residual: where it starts, and what it looks at."""
 
-    imputer: Literal["linear", "kriging", "boosting"] = Field("linear", description="what the network corrects")
+    imputer: Literal["linear", "kriging", "mice", "boosting"] = Field("linear", description="what the network corrects")
     masks: int = Field(8, ge=1, le=64, description="times that the training cells are hidden again")
     neighbours: int = Field(8, ge=1, le=64, description="most correlated series that are attended to (K)")
     reach: int = Field(4, ge=0, le=48, description="rows before and after that are attended to in a neighbour")
