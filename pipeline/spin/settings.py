@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
 from .data_settings import BASELINES, METRICS, Baselines, Boosting, Data, Longer, Prepare, Simulation
+from .options import READERS
+
+OWN_DATA = READERS  # what the user's own data may be: kind -> reader -> its options
 
 OF_ATTENTION = ("self_attention", "causal", "max_temporal_distance", "degree_norm")  # read by kind spin alone
 OF_GRAPH = ("embedding", "edge_weights", "edge_types", "direction")  # read by spin and spin_h
