@@ -7,11 +7,11 @@ linear       straight line across the gap, within the segment                   
 knn          weighted mean of the graph's neighbours at the same time                       no
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
-boosting     gradient boosting on leave-one-out gap features                                its low-rank feature
-boosting_long  mean of several such models: as much computing as a network and boosting together
+boosting     gradient boosting on leave-one-out gap features                                two of its features
+boosting_long  mean of several such models: more computing than a network and boosting      two of its features
 
-A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too; the
-others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
+A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too (of
+boosting's features the low-rank and the ridge estimate are, and those of the residual arm, which has the same); the others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
 method has variants, the one with the least error on the validation cells of the named mask is taken.
 """
 
@@ -40,8 +40,8 @@ TRANSDUCTIVE = {
     "knn": "no",
     "mf": "yes",
     "mice": "yes",
-    "boosting": "in its low-rank feature",
-    "boosting_long": "in its low-rank feature",
+    "boosting": "in its low-rank and ridge features",
+    "boosting_long": "in its low-rank and ridge features",
 }
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)  # of the singular values of standardised series
 NEAREST = 20  # columns of a chained equation
