@@ -11,7 +11,8 @@ boosting     gradient boosting on leave-one-out gap features                    
 boosting_long  mean of several such models: more computing than a network and boosting      two of its features
 
 A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too (of
-boosting's features the low-rank and the ridge estimate are, and those of the residual arm, which has the same); the others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
+boosting's features the low-rank and the ridge estimate are, and so are the residual arm's, which has the same); the
+others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
 method has variants, the one with the least error on the validation cells of the named mask is taken.
 """
 
