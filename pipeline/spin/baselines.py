@@ -7,10 +7,11 @@ linear       straight line across the gap, within the segment                   
 knn          weighted mean of the graph's neighbours at the same time                       no
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
-boosting     gradient boosting on leave-one-out gap features                                its low-rank feature
-boosting_long  mean of several such models: as much computing as a network and boosting together
+boosting     gradient boosting on leave-one-out gap features                                two of its features
+boosting_long  mean of several such models: more computing than a network and boosting      two of its features
 
-A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too; the
+A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too (of
+boosting's features the low-rank and the ridge estimate are, and so are the residual arm's, which has the same); the
 others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
 method has variants, the one with the least error on the validation cells of the named mask is taken.
 """
@@ -40,8 +41,8 @@ TRANSDUCTIVE = {
     "knn": "no",
     "mf": "yes",
     "mice": "yes",
-    "boosting": "in its low-rank feature",
-    "boosting_long": "in its low-rank feature",
+    "boosting": "in its low-rank and ridge features",
+    "boosting_long": "in its low-rank and ridge features",
 }
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)  # of the singular values of standardised series
 NEAREST = 20  # columns of a chained equation
@@ -134,8 +135,12 @@ def mf(scene: Scene, penalty: str) -> np.ndarray:
 
 
 def mice(scene: Scene, kind: str) -> np.ndarray:
-    taken = centre(scene, kind)
-    return matrix.mice((scene.z - taken).T, NEAREST).T + taken
+    return chained(scene.z, centre(scene, kind))
+
+
+def chained(z: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """[S, T] scaled values ``z`` with their gaps (NaN) filled by MICE, after ``taken`` [S, T] is taken off."""
+    return matrix.mice((z - taken).T, NEAREST).T + taken
 
 
 Method = Callable[..., np.ndarray]

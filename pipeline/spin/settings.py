@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
 from .data_settings import BASELINES, METRICS, Baselines, Boosting, Data, Longer, Prepare, Simulation
+from .options import READERS
+
+OWN_DATA = READERS  # what the user's own data may be: kind -> reader -> its options
 
 OF_ATTENTION = ("self_attention", "causal", "max_temporal_distance", "degree_norm")  # read by kind spin alone
 OF_GRAPH = ("embedding", "edge_weights", "edge_types", "direction")  # read by spin and spin_h
@@ -63,7 +66,7 @@ class Network(Model):
 class Base(Model):
     """kind residual: where it starts, and what it looks at."""
 
-    imputer: Literal["linear", "kriging", "boosting"] = Field("linear", description="what the network corrects")
+    imputer: Literal["linear", "kriging", "mice", "boosting"] = Field("linear", description="what the network corrects")
     masks: int = Field(8, ge=1, le=64, description="times that the training cells are hidden again")
     neighbours: int = Field(8, ge=1, le=64, description="most correlated series that are attended to (K)")
     reach: int = Field(4, ge=0, le=48, description="rows before and after that are attended to in a neighbour")
