@@ -267,8 +267,8 @@ def quakeml(path: Path, options: dict[str, Any]) -> Raw:
     unknown = np.flatnonzero(~np.isfinite([row[3] for row in rows]))
     if 0 < len(unknown) < len(rows):
         raise DataError(
-            f"{path}: event {unknown[0]} has no magnitude, while {len(rows) - len(unknown):,} of {len(rows):,} events have "
-            "one; leave out the events without, or all magnitudes"
+            f"{path}: event {unknown[0]} has no magnitude, while {len(rows) - len(unknown):,} of {len(rows):,} events "
+            "have one; leave out the events without, or all magnitudes"
         )
     found = np.array(sorted(rows))
     magnitude = None if len(unknown) else found[:, 3]
