@@ -234,7 +234,8 @@ def quakeml(path: Path, options: dict[str, Any]) -> Raw:
     Raises
     ------
     DataError
-        Not well-formed XML, a document type with entities, an event without origin, or a value that can't be read.
+        Not well-formed XML, a document type with entities, an event without origin, a value that can't be read, or
+        magnitudes of some events only (of none: allowed, and there is no magnitude).
     """
     import pandas as pd
 
@@ -263,8 +264,14 @@ def quakeml(path: Path, options: dict[str, Any]) -> Raw:
         rows.append((since, lon, lat, magnitude))
     if len(rows) < 2:
         raise DataError(f"{path} has {len(rows)} event(s); at least 2 are needed")
+    unknown = np.flatnonzero(~np.isfinite([row[3] for row in rows]))
+    if 0 < len(unknown) < len(rows):
+        raise DataError(
+            f"{path}: event {unknown[0]} has no magnitude, while {len(rows) - len(unknown):,} of {len(rows):,} events "
+            "have one; leave out the events without, or all magnitudes"
+        )
     found = np.array(sorted(rows))
-    magnitude = found[:, 3] if np.isfinite(found[:, 3]).all() else None
+    magnitude = None if len(unknown) else found[:, 3]
     raw = Raw(found[:, 0], None, found[:, 1:3], magnitude)
     check(Raw(raw.t - raw.t[0], None, raw.xy), str(path))
     return raw

@@ -149,6 +149,15 @@ def test_quakeml_takes_the_preferred_origin(tmp_path):
     assert raw.t[0] == pytest.approx(15044 + (5 * 3600 + 46 * 60 + 24.12) / 86400)
 
 
+def test_quakeml_has_magnitudes_of_all_events_or_of_none(tmp_path):
+    plain = EVENT[: EVENT.index("<magnitude")] + "</event>"
+    first, second = "2011-03-11T00:00:00", "2011-03-12T00:00:00"
+    with pytest.raises(DataError, match="event 1 has no magnitude, while 1 of 2 events have one; leave out"):
+        quake(tmp_path, EVENT.format(first, 1, 5.0), plain.format(second, 2))
+    raw = quake(tmp_path, plain.format(first, 1), plain.format(second, 2))
+    assert raw.magnitude is None and raw.xy[:, 0].tolist() == [1, 2]
+
+
 def test_faults_of_quakeml_are_named(tmp_path):
     with pytest.raises(DataError, match="event 1: its time, place or magnitude"):
         quake(tmp_path, EVENT.format("2011-03-12", 1, 5), EVENT.format("2011-03-12", "east", 5))
