@@ -20,7 +20,7 @@ rule rstmrf_iri:
         mem_mb=growing(1500),  # measured: 690 MB
         runtime=growing(5),  # minutes; measured: 12 s of CPU
     params:
-        settings=lambda wc: {"iri": plan.system(wc.root, "rstmrf").section.settings["iri"]},
+        settings=rstmrf_iri_settings,
     script:
         "../scripts/run_stage.py"
 
