@@ -235,5 +235,6 @@ STAGES = {
     "compare": Stage("pipeline.fsnet.compare:compare", Forecast),
     "plot": Stage("pipeline.fsnet.figures:plot", Plot),
     "analyse": Stage("pipeline.fsnet.analysis:analyse", Plot),
+    "bench": Stage("pipeline.fsnet.bench:bench", Model),
     "ablation": Stage("pipeline.core.tables:assemble", Model),
 }

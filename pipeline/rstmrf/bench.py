@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..core.bench import record
 from ..core.errors import PipelineError
+from ..core.stages import Job, Result
 from .jets import altitude_jet
 from .losses import chapman_seed, data_loss, derivatives
 from .seed_net import ResidualNet
@@ -163,3 +165,8 @@ def measure() -> dict[str, Any]:
         }
     finally:
         torch.set_num_threads(threads)
+
+
+def bench(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``bench``: what ``measure`` returns as the file ``report``."""
+    return record(measure, job)

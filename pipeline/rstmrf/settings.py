@@ -252,5 +252,6 @@ STAGES = {
     "plot": Stage("pipeline.rstmrf.figures:plot", Plot),
     "analyse": Stage("pipeline.rstmrf.analysis:analyse", Plot),
     "memory": Stage("pipeline.rstmrf.memory_table:write", Plot),
+    "bench": Stage("pipeline.rstmrf.bench:bench", Nothing),
     "ablation": Stage("pipeline.core.tables:assemble", Nothing),
 }

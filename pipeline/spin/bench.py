@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.bench import record
 from ..core.errors import PipelineError
+from ..core.stages import Job, Result
 from .attention import Graph
 from .model import SPIN
 
@@ -169,3 +172,8 @@ def measure(rounds: int = 3) -> dict:
         }
     finally:
         torch.set_num_threads(threads)
+
+
+def bench(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``bench``: what ``measure`` returns as the file ``report``."""
+    return record(measure, job)

@@ -209,5 +209,6 @@ STAGES = {
     "parameters": Stage("pipeline.spin.parameters:table", Model, torch=True),
     "plot": Stage("pipeline.spin.figures:plot", Plot),
     "analyse": Stage("pipeline.spin.analysis:analyse", Plot),
+    "bench": Stage("pipeline.spin.bench:bench", Model),
     "ablation": Stage("pipeline.core.tables:assemble", Model),
 }
