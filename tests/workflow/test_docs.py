@@ -142,12 +142,11 @@ def test_snakemake_commands_plan_what_they_name(new_project):
 def own_files() -> dict[str, str]:
     """Files that the pages show (their first line names them), and the data that these name."""
     files = {"plant.csv": "date,load\n2024-01-01 00:00,1\n"}
-    files |= {"speeds.csv": "time,a,b\n2024-01-01 00:00,50,60\n", "edges.csv": "source,target\na,b\n"}
     for page in PAGES:
         text = page.read_text() if page.exists() else ""
         for name, block in re.findall(r"^```yaml\n# (\S+\.yaml).*?\n(.*?)^```", text, re.M | re.S):
             files[name] = block
-    return files
+    return files | {"speeds.csv": "time,a,b\n2024-01-01 00:00,50,60\n", "edges.csv": "source,target\na,b\n"}
 
 
 def test_files_that_pages_link_to_exist():
