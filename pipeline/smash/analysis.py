@@ -95,6 +95,8 @@ def recovery(block: Mapping[str, Any]) -> list[str]:
     if not found:
         return []
     lines = ["### Recovery of the simulator's parameters", ""]
+    if of := (block.get("etas") or {}).get("parameters_of"):
+        lines += [f"Estimates and errors are those of {of}.", ""]
     truth = found["log_likelihood_truth"]
     etas = block["baselines"].get("etas")
     if etas:
@@ -108,6 +110,45 @@ def recovery(block: Mapping[str, Any]) -> list[str]:
             label = name if len(_flat(one["truth"])) == 1 else f"{name}[{place}]"
             rows.append([f"`{label}`", *(f"{v:.3f}".replace("-", "−") for v in (true, estimate, error, z))])
     return [*lines, *_table(["Parameter", "truth", "estimate", "error", "z"], rows), ""]
+
+
+def by_clock(block: Mapping[str, Any]) -> list[str]:
+    """Clean test windows and those that have lost AM and PM, apart."""
+    parts = block.get("by_clock") or {}
+    stated = {metric for part in parts.values() for found in part["methods"].values() for metric in found}
+    shown = [metric for metric in labels.METRICS if metric in stated]
+    if not shown:
+        return []
+    rows = []
+    for name, part in parts.items():
+        for method, found in part["methods"].items():
+            cells = [f"{found[metric]:.4f}".replace("-", "−") if metric in found else "–" for metric in shown]
+            rows.append([f"{name} ({part['windows']}; {part.get('events', 0):,})", f"`{method}`", *cells])
+    heads = ["Windows (number; events)", "method", *[labels.METRICS[metric] for metric in shown]]
+    return ["### Weeks with a sound clock, and those that lost AM and PM", "", *_table(heads, rows), ""]
+
+
+def consistency(block: Mapping[str, Any]) -> list[str]:
+    """CSEP's tests of simulated catalogues: how far quantiles over the windows are from uniform, and the limit."""
+    tests = block.get("csep")
+    if not tests:
+        return []
+    rows, notes = [], []
+    for span, found in tests.items():
+        for test in ("number", "spatial", "magnitude"):
+            values = found.get(f"quantiles_{test}") or []
+            if not values or f"ks_{test}" not in found:
+                continue
+            away, limit = found[f"ks_{test}"], 1.36 / len(values) ** 0.5
+            said = "consistent" if away <= limit else "not consistent"
+            rows.append([span.replace("_", " "), test, str(len(values)), f"{away:.3f}", f"{limit:.3f}", said])
+        notes.append(
+            f"- {span.replace('_', ' ')}: {number(found['observed_mean'])} events observed, "
+            f"{number(found['forecast_mean'])} forecast on average over {found['windows']} windows; the central 95 % "
+            f"of the number holds {100 * found['coverage95_number']:.0f} %"
+        )
+    heads = ["Span", "test", "windows", "KS from uniform", "95 % limit", "ETAS is"]
+    return ["### CSEP-style tests of simulated catalogues", "", *_table(heads, rows), "", *notes, ""]
 
 
 def _flat(value: Any) -> list[float]:
@@ -126,14 +167,7 @@ def report(table: Mapping[str, Any], study: Mapping[str, Any] | None = None) -> 
         if block["comparisons"]:
             lines += [f"### Paired comparisons ({block['comparisons'][0]['test']})", ""]
             lines += [*[f"- {verdict(entry)}" for entry in block["comparisons"]], ""]
-        lines += calibration(found) + recovery(block)
-        for span, test in (block.get("csep") or {}).items():
-            lines += [
-                f"- {span.replace('_', ' ')}: {number(test['observed_mean'])} events observed, "
-                f"{number(test['forecast_mean'])} forecast on average over {test['windows']} windows; the central 95 % "
-                f"of the number holds {100 * test['coverage95_number']:.0f} %",
-            ]
-        lines.append("")
+        lines += calibration(found) + by_clock(block) + recovery(block) + consistency(block)
     if study:
         lines += study_shown.lines(study)
     if table.get("unavailable"):

@@ -7,6 +7,7 @@ consecutive windows that are longer than the overlap.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,6 @@ def _common(
     one: tuple[scores.Scores, list[int]], other: tuple[scores.Scores, list[int]], metric: str
 ) -> tuple[scores.Scores, list[int]]:
     """The first store with the events blanked that either lacks: sampled arms are scored on a subset."""
-    from dataclasses import replace
-
     names = [name for name in PAIRED.get(metric, (metric,)) if name != "log_survival"]
     if any(name not in found.values for found, _ in (one, other) for name in names):
         return one
@@ -249,6 +248,17 @@ def vectors(found: scores.Scores, member: int) -> dict[str, Any]:
     return out
 
 
+def with_certain_mark(found: scores.Scores, cat: Catalogue) -> scores.Scores:
+    """A store of events without marks with the log probability 0 of their only mark, where places were scored.
+
+    The joint log-likelihood is then that of time and place.
+    """
+    if cat.marked or "log_location" not in found.values or "log_mark_given_tx" in found.values:
+        return found
+    known = np.isfinite(found.values["log_location"])
+    return replace(found, values={**found.values, "log_mark_given_tx": np.where(known, 0.0, np.nan)})
+
+
 def _finite(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
@@ -259,7 +269,7 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
     Inputs: ``data``, ``baselines`` (one store), ``arms`` (a store each, in the scenario's order) and their ``runs``.
     """
     entry, cat = job.facts["entry"], load(job.inputs["data"])
-    saved = scores.read(job.inputs["baselines"])
+    saved = with_certain_mark(scores.read(job.inputs["baselines"]), cat)
     methods = {name: (saved, [saved.members.index(name)]) for name in entry["baselines"]}
     costs: dict[str, dict[str, Any]] = {
         name: {
@@ -270,7 +280,8 @@ def compare(job: Job, settings: RunBaselines, log: Any) -> Result:
     }
     arms: dict[str, dict[str, Any]] = {}
     for path, run_path in zip(job.inputs["arms"], job.inputs["runs"], strict=True):
-        name, found, run = Path(path).parent.name, scores.read(path), read_run(run_path)
+        name, run = Path(path).parent.name, read_run(run_path)
+        found = with_certain_mark(scores.read(path), cat)
         methods[name] = (found, list(range(len(found.members))))
         weights = run["inputs"].get("weights")
         train = Path(weights["path"]).with_name("train.run.json") if weights else None

@@ -84,7 +84,7 @@ def draw(
     if found is not None:
         yield "rescaled", found
     if block.get("csep"):
-        yield "numbers", panels.numbers(whole, block["csep"])
+        yield "consistency", panels.consistency(whole, block["csep"])
     if (folder / "etas.json").exists() and cat.meta.get("places", True):
         yield from _fitted(whole, cat, folder)
         yield from _scores(whole, block, cat, folder)

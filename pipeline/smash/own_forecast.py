@@ -175,6 +175,7 @@ def forecast(request: Request, say: Callable[[str], None] = lambda line: None) -
         grown = next_event.with_window(cat, start, t, mark, xy, now)
         background = Background.fit(cat)
         fitted = etas_fit.load(model.folder / "etas.json")
+        notes += _not_simulated(fitted)
         law = _law(model, grown, background, fitted)
         axes, places, area = _grid(cat, xy)
         found = next_event.forecast(law, background, places, now - float(t[-1]))
@@ -267,6 +268,16 @@ def _grid(cat: Catalogue, xy: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray]
 def _degrees(cat: Catalogue, places: np.ndarray) -> np.ndarray:
     projection = cat.meta["projection"]
     return windows.to_degrees(places, projection["lon0"], projection["lat0"]) if projection else places
+
+
+def _not_simulated(fitted: etas_fit.Fitted) -> list[str]:
+    """What the user must know where ETAS has waiting times of its own: simulated clusters don't wait for each other."""
+    if not fitted.attrs.get("waiting"):
+        return []
+    return [
+        "waiting times have a law of their own in these data: the next event's time follows it, the simulated "
+        "catalogues and the numbers of events do not (their mean is ETAS's, their spread that of independent clusters)"
+    ]
 
 
 def _numbers(made: csep.Forecast, cat: Catalogue) -> dict[str, Any]:

@@ -219,27 +219,34 @@ def rate(board: Board, grid: np.ndarray, values: np.ndarray, t: np.ndarray, expe
     return figure
 
 
-def numbers(board: Board, tests: Mapping[str, Any]) -> Figure:
-    """Randomised quantiles of the observed numbers among the simulated ones: uniform if the forecasts are right."""
+# CSEP's tests in the words of the other figures
+CONSISTENCY = {"number": "number", "spatial": "place", "magnitude": "mark"}
+
+
+def consistency(board: Board, tests: Mapping[str, Any]) -> Figure:
+    """CSEP's number, spatial and magnitude tests: quantiles of what was observed among the simulated catalogues."""
+    shown = [test for test in CONSISTENCY if any(found.get(f"quantiles_{test}") for found in tests.values())]
     figure = board.figure(
         3.2,
-        "Next-day and next-week numbers",
-        "ETAS. Grey: 95 % of calibrated forecasts stay inside. Quantiles heaped at 1: more events came than forecast.",
+        "Consistency of next-day and next-week forecasts",
+        "ETAS. Grey: 95 % of calibrated forecasts stay inside. Numbers heaped at 1: more events came than forecast.",
     )
-    axes = figure.subplots()
-    for place, (name, found) in enumerate(tests.items()):
-        values = np.sort(found["quantiles_number"])
-        share = (np.arange(len(values)) + 0.5) / len(values)
-        label = f"{name}: {found['observed_mean']:.1f} / {found['forecast_mean']:.1f}"
-        axes.plot(values, share, marker=MARKERS[place], markersize=4, color=PALETTE[place], label=label)
-        if not place:
-            line = np.linspace(0, 1, 50)
-            limit = found["ks_limit95"]
-            axes.fill_between(line, line - limit, line + limit, color=FAINT, linewidth=0)
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9)
-    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=board.words("share of windows"))
-    axes.set_xlabel(board.words("quantile of the observed number"))
-    axes.legend(title=f"{board.words('observed')} / {board.words('expected')}")
+    line = np.linspace(0, 1, 50)
+    for axes, test in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        fewest = min(len(found[f"quantiles_{test}"]) for found in tests.values() if found.get(f"quantiles_{test}"))
+        limit = 1.36 / np.sqrt(fewest)
+        axes.fill_between(line, line - limit, line + limit, color=FAINT, linewidth=0)
+        for place, (name, found) in enumerate(tests.items()):
+            values = np.sort(found.get(f"quantiles_{test}", []))
+            share = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+            label = f"{name}: {found['observed_mean']:.1f} / {found['forecast_mean']:.1f}"
+            axes.plot(values, share, marker=MARKERS[place], markersize=4, color=PALETTE[place], label=label)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9)
+        axes.set(xlim=(0, 1), ylim=(0, 1), title=board.words(CONSISTENCY[test]))
+        axes.set_xlabel(board.words("quantile of what was observed"))
+        if test == shown[0]:
+            axes.set_ylabel(board.words("share of windows"))
+            axes.legend(title=f"{board.words('observed')} / {board.words('expected')}")
     return figure
 
 

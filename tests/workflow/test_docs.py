@@ -141,7 +141,10 @@ def test_snakemake_commands_plan_what_they_name(new_project):
 
 def own_files() -> dict[str, str]:
     """Files that the pages show (their first line names them), and the data that these name."""
-    files = {"plant.csv": "date,load\n2024-01-01 00:00,1\n"}
+    files = {
+        "plant.csv": "date,load\n2024-01-01 00:00,1\n",
+        "my_catalogue.csv": "time,longitude,latitude,mag\n2024-01-01T00:00:00Z,1,2,3\n",
+    }
     for page in PAGES:
         text = page.read_text() if page.exists() else ""
         for name, block in re.findall(r"^```yaml\n# (\S+\.yaml).*?\n(.*?)^```", text, re.M | re.S):

@@ -216,27 +216,38 @@ def test_a_fit_recovers_the_simulators_parameters(simulated):
     for name in ("log_mu", "log_a", "log_c", "log_p", "log_d", "log_q"):
         found = fitted.attrs["parameters"][name]
         z = (np.array(found["estimate"]) - own[name].detach().numpy()) / np.array(found["error"])
-        assert np.abs(z).max() < 3.5, (name, z)
+        assert np.abs(z).max() < 3, (name, z)  # of ten parameters
         assert (np.array(found["error"]) > 0).all()
     truth = simulate.true_log_likelihood(TRUTH, cat, "test")
     n = len(truth["log_time"])
     scores = etas_fit.scores(fitted.time, Events.of(cat, cat.sequences("test"), features, np.ones(2)))
     best = sum(part.sum() for part in truth.values()) / n
-    assert scores["time"] + scores["place"] == pytest.approx(best, abs=0.03)
+    assert scores["time"] + scores["place"] == pytest.approx(best, abs=0.02)  # the bar of the scenario
+
+
+def test_an_estimated_background_costs_less_than_the_scenarios_bar():
+    """300 windows, as the scenario has them: at most .02 nats an event below the truth, and not above it."""
+    truth = simulate.Truth()
+    cat = simulate.catalogue(truth, seed=0)
+    back = Background.fit(cat)
+    features = back.catalogue_features(cat)
+    fitted = etas_fit.estimate(cat, features, back.scale, (None,), ("fast",), falling=False, max_lag=None, errors=False)
+    own = simulate.true_log_likelihood(truth, cat, "test")
+    best = sum(part.sum() for part in own.values()) / len(own["log_time"])
+    found = etas_fit.scores(fitted.time, Events.of(cat, cat.sequences("test"), features, back.scale))
+    assert -0.02 < found["time"] + found["place"] - best < 0.005
 
 
 def test_forward_simulation_has_the_number_of_events_of_the_branching_process(simulated):
     """Mean number over a window by the renewal equation of the mean, solved on a grid of generations."""
     cat = simulated
     etas, back = true_etas(), Background.fit(cat)
-    etas = Etas.from_dict({**etas.to_dict(), "given": {**etas.given, "components": back.components}}) if False else etas
     back.widths, back.recencies = back.widths[:0], ()  # one component: the broad floor
     rng = np.random.default_rng(0)
     none = (np.zeros(0), np.zeros(0, int), np.zeros((0, 2)))
     number, t, mark, _ = simulate.forward(etas, back, none, 0.0, 30.0, 4000, rng)
     sizes = np.bincount(number, minlength=4000)
     steps = 600
-    grid = (np.arange(steps) + 0.5) * 30 / steps
     matrix = np.array(TRUTH.productivity)[:, None] * np.array(TRUTH.child_marks)  # mean children by mark
     rate = TRUTH.mu * np.array(TRUTH.marks)[None].repeat(steps, axis=0)  # [time, mark]
     edge = np.arange(steps + 1) * 30 / steps
@@ -251,7 +262,6 @@ def test_forward_simulation_has_the_number_of_events_of_the_branching_process(si
     assert sizes.var() > 1.5 * sizes.mean()  # clusters: far from Poisson
     assert np.bincount(mark, minlength=3) / len(mark) == pytest.approx(total.sum(axis=0) / total.sum(), abs=0.01)
     assert (np.diff(number) >= 0).all() and ((t >= 0) & (t <= 30)).all()
-    del grid
 
 
 def test_an_explosive_process_is_an_error(simulated):

@@ -66,11 +66,21 @@ def table(make, tmp_path_factory):
         "csep": {
             "next_day": {
                 "quantiles_number": [0.2, 0.5, 0.9],
-                "ks_limit95": 0.78,
+                "quantiles_spatial": [0.9, 0.95, 0.98, 0.99],
+                "ks_number": 0.233,
+                "ks_spatial": 0.9,
                 "observed_mean": 2.0,
                 "forecast_mean": 2.1,
                 "windows": 3,
                 "coverage95_number": 1.0,
+            }
+        },
+        "etas": {"parameters_of": "the first fit"},
+        "by_clock": {
+            "folded": {
+                "windows": 1,
+                "events": 30,
+                "methods": {"etas": {"log_likelihood_time": 0.5, "log_likelihood_location": -1.0}},
             }
         },
         "recovery": {
@@ -94,7 +104,7 @@ def test_every_figure_has_labels_with_units_and_something_drawn(table, language)
             figures.draw("earthquake", block, load(folder / "prepared.pkl"), folder, translator(language, labels.ZH))
         )
     assert set(drawn) == {
-        "scores", "table", "time", "gains", "calibration", "rescaled", "numbers", "density", "rate",
+        "scores", "table", "time", "gains", "calibration", "rescaled", "consistency", "density", "rate",
     }  # fmt: skip
     for name, figure in drawn.items():
         assert all(axes.has_data() or axes.texts for axes in figure.axes), name
@@ -134,6 +144,10 @@ def test_verdicts_follow_from_intervals_and_from_what_is_better(table):
     assert "rewards forecasts that are too narrow" in text
     assert "`log_a[0]` | 1.000 | 1.100 | 0.100 | 1.000" in text and "−4.4000" in text
     assert "2.00 events observed, 2.10 forecast" in text
+    assert "| next day | number | 3 | 0.233 | 0.785 | consistent |" in text  # 1.36 / sqrt(3)
+    assert "| next day | spatial | 4 | 0.900 | 0.680 | not consistent |" in text and "| magnitude |" not in text
+    assert "Estimates and errors are those of the first fit." in text
+    assert "| folded (1; 30) | `etas` | 0.5000 | −1.0000 |" in text
 
 
 def test_the_sampling_study_is_drawn_and_told(table):

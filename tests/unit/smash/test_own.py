@@ -183,3 +183,12 @@ def test_the_command_line_reports_scores_and_forecasts(model, tmp_path, capsys):
     assert "The next event" in text and "50 simulated catalogues" in text
     assert main(["smash", "forecast", str(tmp_path / "f"), "--out", str(tmp_path / "g")]) == 1
     assert "holds no model.json" in capsys.readouterr().err
+
+
+def test_a_forecast_says_that_simulated_numbers_do_not_follow_a_waiting_law():
+    from pipeline.smash import own_forecast, waiting
+    from pipeline.smash.etas_fit import Fitted
+
+    assert own_forecast._not_simulated(Fitted(None, None, {})) == []
+    (note,) = own_forecast._not_simulated(Fitted(None, None, {"waiting": waiting.unit()}))
+    assert "numbers of events do not" in note

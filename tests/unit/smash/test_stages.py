@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.core.stages import Job, run
-from pipeline.smash import fitting, samples, scores
+from pipeline.smash import compare, fitting, samples, scores
 from pipeline.smash.events import Catalogue
 from pipeline.smash.settings import STAGES, Evaluate, Train, Training
 
@@ -164,3 +164,20 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one_and_a_damaged_one_
     assert again.validation_loss == whole.validation_loss
     for name, value in whole.state.items():
         assert torch.equal(again.state[name], value), name
+
+
+@pytest.mark.parametrize("kind", ["smash", "corrected", "exact"])
+def test_events_without_marks_are_drawn_and_scored(kind, make, tmp_path):
+    """There is no score of marks; the joint log-likelihood of densities is that of time and place."""
+    catalogue = make(sequences=(6, 2, 2), rate=1.0, unmarked=True)
+    catalogue.save(tmp_path / "prepared.pkl")
+    folder = forecast(tmp_path / kind, tmp_path / "prepared.pkl", kind, seeds=(0,))
+    stored, drawn = scores.read(folder / "scores.zarr"), samples.read(folder / "samples.zarr")
+    n = len(catalogue.targets("test").row)
+    assert np.isfinite(stored.of("crps_time", 0)).sum() == (n if kind == "exact" else min(n, 10))
+    assert np.isfinite(drawn.sample).all() and drawn.sample.shape[1:] == (8, 3) and drawn.mark_probability is None
+    found = scores.metrics(compare.with_certain_mark(stored, catalogue), 0)
+    assert not {"brier", "ece", "log_score_mark"} & set(found) and np.isfinite(found["energy_joint"])
+    if kind == "exact":
+        assert found["log_likelihood_mark"] == 0.0
+        assert found["log_likelihood"] == found["log_likelihood_time"] + found["log_likelihood_location"]
