@@ -1,7 +1,8 @@
 """Every command that README and docs show exists and takes the options that it is shown with.
 
-Snakemake is called dry, make too; the command line's own parser reads the options of `pipeline`. What can't be called
-here (a cluster's commands, a server) is on a list, by name.
+Snakemake is called dry, make too; the command line's own parser reads the options of `pipeline`, and what takes one's
+own files is really run in test_docs_own_data.py. What can't be called here (a cluster's commands, a server) is on a
+list, by name.
 """
 
 import re
