@@ -2,6 +2,7 @@
 # make results/report.html           everything in one HTML file, with pictures of the DAG
 # make test                          the tests
 # make test-faults                   the long ones: ten random kills a system, more damage, 2,000 damaged files a reader
+# make bench                         every system beside its plain form, measured anew, one after the other
 # make test-slurm                    the workflow on a Slurm of one node, which is fetched and started for it
 #
 # CORES=n sets the cores, TORCH_INDEX=url another build of torch, PYTHON=python3.11 the interpreter.
@@ -51,4 +52,5 @@ ui: env
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///results/mlflow.db}
 
 bench: env
-	$(BIN)/python -m pipeline bench
+	$(SNAKEMAKE) --forceall results/benchmarks.json
+	@cat results/benchmarks.log

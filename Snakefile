@@ -17,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/partial.smk"
 include: "workflow/rules/sweep.smk"
+include: "workflow/rules/bench.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -37,6 +38,7 @@ rule all:
         figures("results"),
         analyses("results"),
         sweeps("results"),
+        benchmarks("results"),
         "results/report.html",
 
 

@@ -152,8 +152,7 @@ def bench(args: argparse.Namespace) -> None:
     parts = {name: module(name, "bench") for name in args.systems or SYSTEMS}
     measures = {name: part.measure for name, part in parts.items() if part}
     if not args.systems and Path("Snakefile").is_file():
-        tables = [f"{root}/{name}_ablation.json" for root in ("results/light", "results") for name in SYSTEMS]
-        measures["workflow"] = lambda: start([*tables, "all"])
+        measures["workflow"] = lambda: start(list(SYSTEMS))
     if not measures:
         raise PipelineError(f"no benchmarks for {', '.join(parts)}")
     run(measures, args.out)

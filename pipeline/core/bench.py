@@ -6,6 +6,7 @@ there, so published figures and the plain counterpart, timed in the same run, ar
 
 from __future__ import annotations
 
+import html
 import os
 import platform
 import re
@@ -13,17 +14,21 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .environment import versions
 from .errors import PipelineError
+from .home import HOME
+from .pages import page
+from .stages import Job, Result
 from .store import read_json, write_json
 from .terminal import grid, number
 
 SCHEMA = "bench/1"
+PLAIN = HOME / "tests" / "reference"  # the plain forms, which only a checkout has
 Report = Mapping[str, Any]
 
 
@@ -39,7 +44,7 @@ def processor() -> str:
 
 
 def run(measures: Mapping[str, Callable[[], Report]], path: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Measure every system in turn and write the report.
+    """Measure every system in turn and write the report, and beside it a page of the same name with the same numbers.
 
     Parameters
     ----------
@@ -65,17 +70,36 @@ def run(measures: Mapping[str, Callable[[], Report]], path: Path, say: Callable[
             "produced": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(path, report)
+        Path(path).with_suffix(".html").write_text(_page(report), encoding="utf-8")
         say(table(systems[name]))
     return report
 
 
-def start(targets: Sequence[str]) -> Report:
+def record(measure: Callable[[], Report], job: Job) -> Result:
+    """Stage ``bench`` of a system: what ``measure`` returns as the JSON file ``report``, its numbers as metrics."""
+    measured = measure()
+    write_json(job.outputs["report"], measured)
+    return Result(dict(_numbers(measured, "")), tables=("report",))
+
+
+def _numbers(report: Report, prefix: str) -> Iterator[tuple[str, float]]:
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", float(value)
+
+
+def start(systems: Sequence[str]) -> Report:
     """CPU seconds that a start of the workflow takes before any job, beside an empty workflow's, one row a target.
+
+    The targets are the systems' default tables at both sizes, and everything.
 
     Dry runs in this folder, imports and the whole DAG included: what a call with nothing to do costs where the target
     is finished (``jobs`` is 0), and a little less than its start where it isn't. The aim is 5 s.
     """
     rows: dict[str, Any] = {}
+    targets = [f"{root}/{name}_ablation.json" for root in ("results/light", "results") for name in systems] + ["all"]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "Snakefile").write_text("rule all:\n    input: []\n")
         empty = min(_dry_run([], folder)[0] for _ in range(2))
@@ -111,6 +135,15 @@ def table(report: Report) -> str:
         parts.append(grid(["", *columns], body))
     parts += [f"{name}: {_cell(value)}" for name, value in report.items() if not isinstance(value, Mapping)]
     return "\n".join(parts)
+
+
+def _page(report: Report) -> str:
+    """The report as a page that opens from disk."""
+    told = [report["produced"], *map(str, report["machine"].values())]
+    parts = [f'<p class="note">{html.escape(", ".join(told))}</p>']
+    for name, measured in report["systems"].items():
+        parts.append(f"<h2>{html.escape(name)}</h2><pre>{html.escape(table(measured))}</pre>")
+    return page("Benchmarks", "\n".join(parts))
 
 
 def _is_row(value: Any) -> bool:

@@ -92,6 +92,10 @@ class ArmSettings(Model):
     BASELINES: ClassVar[tuple[str, ...]] = ()
     METRICS: ClassVar[tuple[str, ...]] = ()
 
+    def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
+        """Why an arm with these settings can't run in a scenario (what it needs isn't there, a leak not named)."""
+        return None
+
 
 class Range(Model):
     """Numbers of a sweep from one to another, both included."""

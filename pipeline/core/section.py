@@ -76,6 +76,9 @@ class SystemConfig:
                             f"{where}: arm {arm_name!r} needs {other!r}, which is not among the scenario's arms "
                             f"({', '.join(scenario.arms)}); add it"
                         )
+                merged = self.model.model_validate(self.settings(name, arm_name))
+                if (reason := merged.unfit(arms[arm_name], scenario)) is not None:
+                    raise ConfigError(f"{where}: arm {arm_name!r} {reason}")
             for pair in scenario.compare:
                 for side in pair:
                     self._known(side, [*scenario.arms, *scenario.baselines], f"{where}.compare")

@@ -135,13 +135,13 @@ def set_up(seeds: Iterable[int], threads: int, device: str, torch_used: bool) ->
     """Seed every generator, bound the threads and resolve ``auto`` to a device name."""
     import random
 
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)  # read when numpy is loaded
     import numpy as np
 
     first = next(iter(seeds), 0)
     random.seed(first)
     np.random.seed(first)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
     if not torch_used:
         return "cpu"
     import torch

@@ -132,16 +132,17 @@ def reading(method: Method) -> str:
             f"{size}: a sum of slots weighted by their slot NUMBERS, which it then writes back. No calibration vector "
             "ever enters a slot, so all that can be read is the memory's random start, mixed anew."
         )
-    if variant in ("paper", "seed_fix") and ratio < 0.1:
+    if variant in ("paper", "seed_fix"):
         tau = settings["tau_blend"]
-        keep = f"{100 * tau:.3g} % of the present coefficients"
+        keep, weight = f"{100 * tau:.3g} % of the present coefficients", 1 - tau
         if variant == "seed_fix":
-            keep += f" and {100 * tau * (1 - tau):.3g} % of their average"
+            keep, weight = f"{keep} and {100 * tau * (1 - tau):.3g} % of their average", weight**2
         return (
             f"{size}: slots of norm at most 1 give a softmax that is almost flat over {settings['slots']} slots, and "
-            f"its {settings['top_k']} largest weights are not renormalised. A firing adds nothing; it leaves {keep}."
+            f"its {settings['top_k']} largest weights are not renormalised. A firing leaves {keep}, "
+            f"and adds {number(100 * weight * ratio, 2)} % of the query's length from the memory."
         )
-    return f"{size}: " + ("its reads are of the query's size." if ratio >= 0.1 else "too little to change a forecast.")
+    return f"{size}."
 
 
 def recurrence(block: Block) -> list[str]:

@@ -8,10 +8,13 @@ import resource
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
+from pipeline.core.bench import record
 from pipeline.core.errors import PipelineError
+from pipeline.core.stages import Job, Result
 from pipeline.fsnet.engine import LearnSettings, init_state, learn_, predict
 from pipeline.fsnet.memory import MemorySettings
 from pipeline.fsnet.model import NetworkSpec
@@ -128,3 +131,8 @@ def measure(steps: int = 60, replicas: tuple[int, ...] = (1, 3, 4), growth_steps
         return {"arms": arms, "rss_growth_mb": growth, "rss_growth_steps": growth_steps, "threads": 1}
     finally:
         torch.set_num_threads(threads)
+
+
+def bench(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``bench``: what ``measure`` returns as the file ``report``."""
+    return record(measure, job)

@@ -96,9 +96,11 @@ def compare(job: Job, settings: Forecast, log: Any) -> Result:
             **{key: run["metrics"][key] for key in run["metrics"] if key.startswith(("parameters", "memory_"))},
         }
     if REFERENCE in methods:
-        bar = np.mean(methods[REFERENCE]["metrics"]["mse"])
+        bars = methods[REFERENCE]["metrics"]["mse"]  # one a stream; seeds that share a stream share its one
         for method in methods.values():
-            method["metrics"]["skill"] = [1 - value / bar for value in method["metrics"]["mse"]]
+            values = method["metrics"]["mse"]
+            beside = bars if len(bars) == len(values) else len(values) * [np.mean(bars)]
+            method["metrics"]["skill"] = [1 - value / bar for value, bar in zip(values, beside, strict=True)]
 
     def block(name: str) -> dict[str, Any]:
         method = methods[name]

@@ -304,7 +304,6 @@ def learn_(
     y: torch.Tensor,
     settings: LearnSettings,
     weights: torch.Tensor | None = None,
-    mask: torch.Tensor | None = None,
     soft: torch.Tensor | None = None,
     soft_weights: torch.Tensor | None = None,
     training: bool = False,
@@ -312,18 +311,18 @@ def learn_(
     """One learning step in place.
 
     x [R or 1, B, T, C], y [R or 1, B, HC].  The loss of a replica is sum_b weights[b] * MSE(y_hat[b], y[b]), with
-    weights [B] or [R, B] (default 1/B).  mask [R or 1, B, HC] (true = label known) restricts each window's mean.
-    soft [R, B, HC] adds sum_b soft_weights[b] * MSE(y_hat[b], soft[b]) (DER++'s stored outputs).
+    weights [B] or [R, B] (default 1/B).  soft [R, B, HC] adds sum_b soft_weights[b] * MSE(y_hat[b], soft[b]) (DER++'s
+    stored outputs).
     """
     batch = x.shape[1]
     passes = state.passes(batch)
     dropout = _dropout(state, batch) if training and state.spec.dropout else None
     if state.spec.memory.variant == "working" and not training:
-        verify_recall(state, lambda: _loss(passes.forward(x), y, weights, mask)[0])
+        verify_recall(state, lambda: _loss(passes.forward(x), y, weights)[0])
     y_hat = passes.forward(x, dropout)
-    loss, dy = _loss(y_hat, y, weights, mask)
+    loss, dy = _loss(y_hat, y, weights)
     if soft is not None:
-        soft_loss, soft_dy = _loss(y_hat, soft, soft_weights, None)
+        soft_loss, soft_dy = _loss(y_hat, soft, soft_weights)
         loss, dy = loss + soft_loss, dy + soft_dy
     passes.backward(dy, dropout)
     state.calibration.backward(passes)
@@ -334,7 +333,7 @@ def learn_(
     return state.report
 
 
-def _loss(y_hat, y, weights, mask):
+def _loss(y_hat, y, weights):
     """Weighted squared error [R] and its gradient [R, B, HC]."""
     r, b, o = y_hat.shape
     error = y_hat - y.to(y_hat.device)
@@ -342,10 +341,6 @@ def _loss(y_hat, y, weights, mask):
         weight = 1.0 / (b * o)
     else:
         weight = weights.to(y_hat).expand(r, b)[..., None] / o
-    if mask is not None:
-        # A window without any label has no error at all, so the floor of 1 never enters.
-        error = torch.where(mask, error, 0.0)
-        weight = weight * o / mask.sum(-1, keepdim=True).clamp_min(1)
     dy = 2.0 * weight * error
     return 0.5 * (dy * error).sum((1, 2)), dy
 

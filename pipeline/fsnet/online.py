@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
+from ..core import checkpoints
 from ..core.store import digest
 from .engine import LearnSettings, Report, State, learn_, load_state, predict
 from .replay import Replay
@@ -70,7 +70,8 @@ class Learner:
     def learn(self, newest: int) -> Report | None:
         """One update on the ``recent`` windows that end at ``newest`` or before, and on replayed ones."""
         replay = self.online.replay
-        rows = self.rows(range(newest - self.online.recent + 1, newest + 1))
+        first = self.windows.window - 1  # the first window that is whole
+        rows = self.rows(range(max(newest - self.online.recent + 1, first), newest + 1))
         x, y = self.windows.x(rows), self.windows.y(rows)
         recent = rows.shape[1]
         weights, soft, soft_weights = torch.full((recent,), 1 / recent, device=x.device), None, None
@@ -108,11 +109,7 @@ def stream(learner: Learner, origins: np.ndarray, log: Any, checkpoint: Path, fi
         np.full((replicas, total, horizon, windows.labels.shape[2]), np.nan, np.float32),
         {name: np.full((replicas, total), np.nan, np.float32) for name in TRACKS},
     )
-    try:
-        start = _resume(learner, trace, checkpoint, fingerprint)
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        log.info(f"the checkpoint is damaged ({error}): the stream starts anew")
-        start = 0
+    start = _resume(learner, trace, checkpoint, fingerprint, log)
     if start:
         log.resume(start)
     learning = online.learn != "nothing"
@@ -155,34 +152,26 @@ def _save(learner: Learner, trace: Trace, done: int, checkpoint: Path, fingerpri
     """State first, then the trace that names its step: a kill between the two leaves the older pair usable."""
     state = checkpoint.with_name(f"{checkpoint.name}.{done}.safetensors")
     learner.state.save(state)
-    part = checkpoint.with_name(f"{checkpoint.name}.part")
-    tracks = {name: track[:, :done] for name, track in trace.tracks.items()}
-    with part.open("wb") as file:
-        forecasts = trace.forecasts[:, :done]
-        np.savez(
-            file, fingerprint=fingerprint, state=digest(state), forecasts=forecasts, seconds=trace.seconds, **tracks
-        )
-    part.replace(checkpoint.with_name(f"{checkpoint.name}.npz"))
+    content = {"state": digest(state), "forecasts": torch.from_numpy(trace.forecasts[:, :done].copy())}
+    content |= {name: torch.from_numpy(track[:, :done].copy()) for name, track in trace.tracks.items()}
+    checkpoints.save(checkpoint.with_name(f"{checkpoint.name}.pt"), fingerprint, content | {"seconds": trace.seconds})
     for old in checkpoint.parent.glob(f"{checkpoint.name}.*.safetensors"):
         if old != state:
             old.unlink()
 
 
-def _resume(learner: Learner, trace: Trace, checkpoint: Path, fingerprint: str) -> int:
-    saved = checkpoint.with_name(f"{checkpoint.name}.npz")
-    if not saved.exists():
+def _resume(learner: Learner, trace: Trace, checkpoint: Path, fingerprint: str, log: Any) -> int:
+    saved = checkpoints.load(checkpoint.with_name(f"{checkpoint.name}.pt"), fingerprint, log)
+    if saved is None:
         return 0
-    with np.load(saved) as parts:
-        done = parts["forecasts"].shape[1]
-        state = checkpoint.with_name(f"{checkpoint.name}.{done}.safetensors")
-        if str(parts["fingerprint"]) != fingerprint or not state.exists():
-            return 0
-        if str(parts["state"]) != digest(state):
-            raise ValueError(f"{state.name} is not what was saved")
-        saved_trace = {name: parts[name] for name in ("forecasts", "seconds", *TRACKS)}  # all is read, or nothing taken
+    done = saved["forecasts"].shape[1]
+    state = checkpoint.with_name(f"{checkpoint.name}.{done}.safetensors")
+    if not state.exists() or digest(state) != saved["state"]:
+        log.info(f"the checkpoint {state.name} is damaged (it is not what was saved): starting anew")
+        return 0
     learner.state = load_state(state, str(learner.windows.labels.device))
-    trace.forecasts[:, :done] = saved_trace["forecasts"]
-    trace.seconds = float(saved_trace["seconds"])
+    trace.forecasts[:, :done] = saved["forecasts"].numpy()
+    trace.seconds = saved["seconds"]
     for name in TRACKS:
-        trace.tracks[name][:, :done] = saved_trace[name]
+        trace.tracks[name][:, :done] = saved[name].numpy()
     return done

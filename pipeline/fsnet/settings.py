@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..core.config import ArmSettings, Model
+from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
 
 BASELINES = (
@@ -213,6 +213,15 @@ class Settings(Evaluate, ArmSettings):
     data: Data = Data()
     simulation: Simulation = Simulation()
 
+    def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
+        """With ``immediate`` feedback and more than one row ahead, labels are learnt before they are known."""
+        if self.online.feedback == "immediate" and self.task.horizon > 1 and not scenario.leaky:
+            return (
+                "learns labels of the future (online.feedback immediate, more than one row ahead): say so with "
+                "`leaky: true` in the scenario, which marks its tables and figures, or change them"
+            )
+        return None
+
 
 class Plot(Model):
     language: Literal["en", "zh"] = "en"
@@ -226,5 +235,6 @@ STAGES = {
     "compare": Stage("pipeline.fsnet.compare:compare", Forecast),
     "plot": Stage("pipeline.fsnet.figures:plot", Plot),
     "analyse": Stage("pipeline.fsnet.analysis:analyse", Plot),
+    "bench": Stage("pipeline.fsnet.bench:bench", Model),
     "ablation": Stage("pipeline.core.tables:assemble", Model),
 }

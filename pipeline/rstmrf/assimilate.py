@@ -13,6 +13,7 @@ from .checkpoints import load as load_tensors
 from .checkpoints import save as save_tensors
 from .ensemble import Members
 from .fields import FIELD_COUNT, Component
+from .memory import check_analysis_fits
 from .settings import Fields, Learn
 from .variational import Analysis, Setup, tensor
 from .world import Points, World
@@ -66,6 +67,9 @@ class Assimilated:
             self.members = Members(world, settings.nets, self.analysis.maps, tec, self.analysis.tec_points)
 
     def fit(self, seed: int, report: Callable[[int, dict[str, float]], None]) -> Assimilated:
+        """Solve; a ``PipelineError`` before the start where it would not fit into memory."""
+        world = self.world
+        check_analysis_fits(self.settings, len(world.used), len(world.param_time_h), world.has_tec)
         self.analysis.solve()
         if self.members is not None:
             self.members.fit(seed, report)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..core.bench import record
 from ..core.errors import PipelineError
+from ..core.stages import Job, Result
 from .jets import altitude_jet
 from .losses import chapman_seed, data_loss, derivatives
 from .seed_net import ResidualNet
@@ -117,7 +119,11 @@ def processor() -> SlidingWindowBatchProcessor:
 
 
 def physics() -> dict[str, float]:
-    """A training step with physics losses on 512 points of the volume every third step, against the data alone."""
+    """A training step with physics losses on 512 points of the volume, against the data alone.
+
+    The bar is read as the mean step of a training, which takes these losses every third step (``losses.every: 3``, as
+    the arm `corrected` does): ``ratio_every_third``. ``ratio_every_step`` is one step that takes them.
+    """
     model, window = network(), processor()
     coords, target = positions(BATCH), torch.randn(BATCH)
 
@@ -134,9 +140,9 @@ def physics() -> dict[str, float]:
     return {
         "data_ms": data_ms,
         "volume_ms": volume_ms,
+        "ratio_every_third": (data_ms + volume_ms / 3) / data_ms,
         "ratio_every_step": (data_ms + volume_ms) / data_ms,
-        "ratio": (data_ms + volume_ms / 3) / data_ms,
-        "bar": 1.5,
+        "bar_at_most_every_third": 1.5,
     }
 
 
@@ -159,3 +165,8 @@ def measure() -> dict[str, Any]:
         }
     finally:
         torch.set_num_threads(threads)
+
+
+def bench(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``bench``: what ``measure`` returns as the file ``report``."""
+    return record(measure, job)

@@ -71,6 +71,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--alt", nargs=3, type=float, metavar=("LOW", "HIGH", "STEP"), default=(100, 600, 20), help="km (100 600 20)"
     )
     one.add_argument("--step", type=float, default=5.0, help="degrees between nodes: 2.5, 5 (default), 7.5, 10 or 15")
+    one.add_argument(
+        "--beyond",
+        choices=("error", "flag"),
+        default="error",
+        help="days whose F10.7 was not observed yet: an error, or predictions, flagged in OUT (`space_weather`)",
+    )
     one.add_argument("--force", action="store_true", help="replace OUT")
     one.set_defaults(run=reconstruct)
 
@@ -141,7 +147,7 @@ def reconstruct(args: argparse.Namespace) -> None:
         raise PipelineError(f"--out {args.out}: the name must end in .zarr or .nc")
     if args.out.exists() and not args.force:
         raise PipelineError(f"{args.out} is there already; name another file or give --force")
-    request = own.Request(args.profiles, args.tec, args.first, args.last, args.unit, args.start, args.step)
+    request = own.Request(args.profiles, args.tec, args.first, args.last, args.unit, args.start, args.step, args.beyond)
     found = own.read(request, _say)
     listing = args.out.with_name(args.out.name + ".left_out.csv")
     data = analysed(found.world, alt_km=np.arange(low, high + 1e-6, step))

@@ -84,6 +84,9 @@ def block_of(method: dict[str, Any], names: list[str]) -> dict[str, Any]:
         usable = [one for one in method[key] if one.size]
         if usable and name in metrics:
             vectors[f"{name}_bootstrap95"] = scoring.skill_interval(usable)
+            days = scoring.by_day(usable) if key == "blocks" else None
+            if days:
+                vectors[f"{name}_bootstrap95_by_day"] = scoring.skill_interval(days)
     if "skill" in metrics:
         vectors["skill_worst"] = min(vectors["skill_by_world"])
     return {"metrics": metrics, "vectors": vectors}

@@ -1,39 +1,19 @@
-"""The horizontal direction that TEC gives to the electron density: targets, metric and gate."""
+"""The horizontal direction that TEC gives to the electron density: metric, gate and loss."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .inputs import DEGREE, EARTH_KM
-
-
-def tec_gradient(tec: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    """Finite-difference gradient of ln TEC per km of arc, [2 (north, east), T, lat, lon].
-
-    Central differences in longitude are periodic; at the outermost rows latitude differences are one-sided. East
-    differences are divided by cos(lat), which a comparison per pixel leaves out.
-
-    Parameters
-    ----------
-    tec: [T, lat, lon] TECU on equally spaced nodes, longitudes round the whole circle without a doubled column.
-    """
-    log = np.log(np.maximum(tec, 0.1))
-    arc = EARTH_KM * np.pi / 180
-    north = np.gradient(log, lat * arc, axis=1)
-    step = float(lon[1] - lon[0]) * arc
-    cosine = np.maximum(np.cos(np.radians(lat)), np.cos(np.radians(89.0)))[None, :, None]
-    east = (np.roll(log, -1, 2) - np.roll(log, 1, 2)) / (2 * step * cosine)
-    return np.stack([north, east]).astype(np.float32)
+from .inputs import DEGREE
+from .tec import KM_PER_DEGREE
 
 
 def per_km(gradient: Tensor, lat: Tensor) -> Tensor:
     """Derivatives per degree of (lat, lon) [B, 2] as derivatives per km of arc (north, east)."""
     cosine = (lat * DEGREE).cos().clamp(min=0.017)
-    arc = EARTH_KM * DEGREE
-    return torch.stack([gradient[:, 0] / arc, gradient[:, 1] / (arc * cosine)], 1)
+    return torch.stack([gradient[:, 0] / KM_PER_DEGREE, gradient[:, 1] / (KM_PER_DEGREE * cosine)], 1)
 
 
 def gate(alt_km: Tensor, hmf2_km: Tensor, size: Tensor, width_km: float = 60.0, typical: float = 3e-4) -> Tensor:

@@ -147,15 +147,15 @@ def spread(one: Board) -> Figure | None:
 
 def tec_map(one: Board, world: worlds.World) -> Figure:
     """TEC at one hour with the direction of its gradient, north up."""
-    from .direction import tec_gradient
+    from .tec import gradient
 
     hour = len(world.tec_time_h) // 2
     figure = one.figure(3.6, "TEC and the direction of its gradient", f"World {world.name}, hour {hour}.")
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(world.tec_lon, world.tec_lat, world.tec[hour], cmap=figures.SEQUENTIAL, shading="nearest")
     lat, lon = np.arange(-75, 76, 15.0), np.arange(-172.5, 180, 15.0)
-    gradient = tec_gradient(world.tec[hour : hour + 1], world.tec_lat, world.tec_lon)
-    north, east = interpolate(gradient, world.tec_axes, 0 * lat[:, None], lat[:, None], lon[None, :]).transpose(2, 0, 1)
+    slopes = gradient(world.tec[hour : hour + 1], world.tec_lat, world.tec_lon)
+    north, east = interpolate(slopes, world.tec_axes, 0 * lat[:, None], lat[:, None], lon[None, :]).transpose(2, 0, 1)
     size = np.hypot(north, east) + 1e-12
     axes.quiver(lon, lat, east / size, north / size, color="white", scale=45, width=0.0018)
     axes.set_xlabel("longitude [degrees east]")

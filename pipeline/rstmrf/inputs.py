@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 ALTITUDE_MID_KM, ALTITUDE_HALF_KM = 310.0, 190.0  # 120-500 km onto -1..1
-EARTH_KM = 6371.2
 DEGREE = torch.pi / 180
-KM_PER_DEGREE = EARTH_KM * DEGREE
 
 
 def scaled_altitude(alt_km: Tensor) -> Tensor:

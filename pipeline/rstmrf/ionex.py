@@ -80,12 +80,7 @@ def read(path: Path | str) -> TecMaps:
         longitudes that don't go round the Earth.
     """
     lines = text(path).splitlines()
-    header, body = _header(path, lines)
-    lon = _axis(path, header, "LON1 / LON2 / DLON", 360)
-    lat = _axis(path, header, "LAT1 / LAT2 / DLAT", 90)
-    bottom, top, _ = header["HGT1 / HGT2 / DHGT"]
-    if bottom != top:
-        raise DataError(f"{path} has layers from {bottom:g} to {top:g} km; maps of one layer are read")
+    header, body, lat, lon, height = _grid(path, lines)
     (exponent,) = header.get("EXPONENT", [-1.0])
     power = _told(_power, f"{exponent:.0f}", path, body)
     maps = _maps(path, lines[body:], body, power, lat, lon)
@@ -95,7 +90,36 @@ def read(path: Path | str) -> TecMaps:
     tec = np.stack([maps["TEC"][time] for time in times])
     empty = np.full(tec.shape[1:], np.nan)
     rms = np.stack([maps["RMS"].get(time, empty) for time in times])
-    return arranged(np.array(times), lat, lon, tec, rms, bottom, str(path))
+    return arranged(np.array(times), lat, lon, tec, rms, height, str(path))
+
+
+def outline(path: Path | str) -> TecMaps:
+    """Epochs, axes and notes of a file as :func:`read` gives them, with ``tec`` and ``rms`` of no map: what is needed
+    to plan a series of many files before their values are read. Raises what :func:`read` raises for headers."""
+    lines = text(path).splitlines()
+    _, body, lat, lon, height = _grid(path, lines)
+    times, inside = set(), False
+    for number, line in enumerate(lines[body:], body + 1):
+        label = line[LABEL:].strip()
+        if label.startswith("START OF"):
+            inside = label == "START OF TEC MAP"
+        elif inside and label == "EPOCH OF CURRENT MAP":
+            times.add(_told(_epoch, line[:36], path, number))
+    if not times:
+        raise DataError(f"{path} holds no TEC map")
+    none = np.empty((0, len(lat), len(lon)))
+    return arranged(np.array(sorted(times)), lat, lon, none, none, height, str(path))
+
+
+def _grid(path: Path | str, lines: list[str]) -> tuple[dict[str, list[float]], int, np.ndarray, np.ndarray, float]:
+    """Header, the number of its lines, latitudes and longitudes as the file has them, and the height of the layer."""
+    header, body = _header(path, lines)
+    lon = _axis(path, header, "LON1 / LON2 / DLON", 360)
+    lat = _axis(path, header, "LAT1 / LAT2 / DLAT", 90)
+    bottom, top, _ = header["HGT1 / HGT2 / DHGT"]
+    if bottom != top:
+        raise DataError(f"{path} has layers from {bottom:g} to {top:g} km; maps of one layer are read")
+    return header, body, lat, lon, bottom
 
 
 def _header(path: Path | str, lines: list[str]) -> tuple[dict[str, list[float]], int]:

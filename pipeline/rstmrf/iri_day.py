@@ -107,6 +107,7 @@ def write(path: Path | str, day: date, f107: Sequence[float], step: float = STEP
         attrs={
             "Conventions": "CF-1.11",
             "day": str(day),
+            "space_weather": weather.origin(day),
             "constants": f"hmE {HM_E} km, E layer thickness {B_E_TOP} km above and {B_E_BOTTOM} km below",
         },
     )
@@ -137,7 +138,7 @@ def make(job: Job, settings: Any, log: Any) -> Result:
     """Stage ``iri``: the maps of one day (``job.facts["day"]``, or the wildcard of that name) -> ``maps``."""
     wanted = job.facts.get("day") or job.facts.get("wildcards", {}).get("day")
     day = date.fromisoformat(str(wanted))
-    flux = weather.flux(day)
+    flux = weather.flux(day, settings.weather.beyond)
     write(job.outputs["maps"], day, flux, settings.iri.step)
-    log.info(f"{day}: F10.7 {flux[0]:.1f}, mean of 81 days {flux[1]:.1f} sfu")
+    log.info(f"{day}: F10.7 {flux[0]:.1f}, mean of 81 days {flux[1]:.1f} sfu, {weather.origin(day)}")
     return Result({"f107": flux[0], "f107_81": flux[1]})

@@ -14,8 +14,15 @@ from ..core.errors import PipelineError
 from .settings import Learn
 
 MB = 2**20
-BASE_MB = 420.0  # interpreter, torch and a loaded world
+# Measured in processes that train on one world of the tables (72 h of 1-degree maps): about 720 MB beside the step.
+BASE_MB = 420.0  # interpreter, torch and the libraries that read a world
+PROBLEM_MB_AN_HOUR = 4.2  # 1-degree maps, their slopes, and both in double precision while they are taken
+WORLD_MB_AN_HOUR = 0.6  # the maps and their errors alone
+PASSING_MB = 120.0  # of a ConvLSTM: buffers of convolutions and of the backward pass; measured: 34 to 113
+LEVEL_KB, DRAW_KB = 6.0, 0.5  # of an observation in the analysis of fields, and each draw's; measured with 16 draws
+TEC_VALUES_AN_HOUR = 280  # of maps thinned to 10 x 15 degrees
 ADVICE = "train.batch 512, network.history 4, network.tec_factor 6, network.checkpointing true, train.time_bin 1"
+ADVICE_ANALYSIS = "fields.draws 8, assimilation.tec false, a shorter period"
 
 
 def resident_mb() -> float:
@@ -75,7 +82,7 @@ def tensor_table(settings: Learn, windows: int) -> dict[str, dict[str, Any]]:
     """
     network, batch = settings.network, settings.train.batch
     rows, columns = grid_nodes(settings)
-    steps, channels = min(network.history, 6), network.tec_features
+    steps, channels = network.map_history, network.tec_features
     small = 2 if settings.train.precision == "bfloat16" else 4
     shapes: dict[str, tuple[tuple[int, ...], int]] = {
         "coords": ((batch, 4), 4),
@@ -104,7 +111,8 @@ def windows_of(settings: Learn, hours: float = 72.0) -> int:
 
 
 def estimate_mb(settings: Learn, parameters: int, hours: float = 72.0) -> dict[str, float]:
-    """Expected memory of one training step in MB: weights with moments, activations kept for the backward pass, total.
+    """Expected memory of one training step in MB: weights with moments, activations kept for the backward pass, and
+    the total of a process that trains on one world: that, what passes, program and data.
 
     The ConvLSTM keeps about 15 maps a channel and step: the convolution's input, the gates before and after their
     bends, and the products of the cell. The point branches keep about twice their widths, several times as much where
@@ -112,7 +120,7 @@ def estimate_mb(settings: Learn, parameters: int, hours: float = 72.0) -> dict[s
     """
     network, losses = settings.network, settings.losses
     rows, columns = grid_nodes(settings)
-    steps = min(network.history, 6)
+    steps = network.map_history
     learned = losses.direction > 0 and losses.direction_target == "learned"
     conv = 0.0
     if network.conv_layers and (network.film or network.supervised or learned):
@@ -128,11 +136,24 @@ def estimate_mb(settings: Learn, parameters: int, hours: float = 72.0) -> dict[s
     else:
         branches = points * order
     point = branches * width * 4 * 2.0
+    state = parameters * 4 * 4.0
+    whole = (conv + point + state) / MB  # autocast keeps less, and passes through as much as single precision
+    passing = PASSING_MB if conv else 0.0
     if settings.train.precision == "bfloat16":
         conv, point = 0.6 * conv, 0.7 * point
-    state = parameters * 4 * 4.0
     parts = {"state_mb": state / MB, "conv_lstm_mb": conv / MB, "branches_mb": point / MB}
-    return {**parts, "step_mb": sum(parts.values()), "total_mb": BASE_MB + sum(parts.values())}
+    base = BASE_MB + PROBLEM_MB_AN_HOUR * hours
+    return {**parts, "step_mb": sum(parts.values()), "base_mb": base, "total_mb": base + whole + passing}
+
+
+def estimate_analysis_mb(settings: Learn, levels: int, hours: float, tec: bool) -> dict[str, float]:
+    """Expected memory of an analysis of fields in MB: what it holds of ``levels`` of profiles and of the hourly TEC
+    maps, and the total of the process."""
+    draws = DRAW_KB * settings.fields.draws
+    parts = {"profiles_mb": levels * (LEVEL_KB + draws) / 1024}
+    parts["tec_mb"] = TEC_VALUES_AN_HOUR * hours * draws / 1024 if tec and settings.assimilation.tec else 0.0
+    base = BASE_MB + WORLD_MB_AN_HOUR * hours
+    return {**parts, "base_mb": base, "total_mb": base + sum(parts.values())}
 
 
 def available_mb(device: str = "cpu") -> float:
@@ -159,14 +180,28 @@ def check_fits(settings: Learn, parameters: int, hours: float, device: str = "cp
         Naming the need, the limit and the settings that lower the need.
     """
     found = estimate_mb(settings, parameters, hours)
-    limit = settings.train.memory_mb or available_mb(device)
-    if found["total_mb"] > limit:
-        biggest = max(("conv_lstm_mb", "branches_mb"), key=lambda name: found[name])
-        raise PipelineError(
-            f"this training needs about {found['total_mb']:,.0f} MB, most of it {biggest.removesuffix('_mb')} "
-            f"({found[biggest]:,.0f} MB), and {limit:,.0f} MB may be used; lower it with some of: {ADVICE}"
-        )
+    _within(
+        "training", found, ("conv_lstm_mb", "branches_mb"), settings.train.memory_mb or available_mb(device), ADVICE
+    )
     return found
+
+
+def check_analysis_fits(settings: Learn, levels: int, hours: float, tec: bool) -> dict[str, float]:
+    """As :func:`check_fits`, for an analysis of fields (``assimilate``, ``reconstruct``)."""
+    found = estimate_analysis_mb(settings, levels, hours, tec)
+    _within("analysis", found, ("profiles_mb", "tec_mb"), settings.train.memory_mb or available_mb(), ADVICE_ANALYSIS)
+    return found
+
+
+def _within(what: str, found: dict[str, float], parts: tuple[str, ...], limit: float, advice: str) -> None:
+    if found["total_mb"] <= limit:
+        return
+    biggest = max((*parts, "base_mb"), key=lambda name: found[name])
+    name = {"base_mb": "program and data"}.get(biggest, biggest.removesuffix("_mb"))
+    raise PipelineError(
+        f"this {what} needs about {found['total_mb']:,.0f} MB, most of it {name} ({found[biggest]:,.0f} MB), and "
+        f"{limit:,.0f} MB may be used; lower it with some of: {advice}"
+    )
 
 
 def saved_bytes(step: Callable[[], torch.Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ..core.environment import versions
 from ..core.errors import DataError
 from ..core.stages import Job, Result
 from ..core.store import read_json, write_json
-from .memory import MB, tensor_table, windows_of
+from .memory import MB, grid_nodes, tensor_table, windows_of
 from .seed_net import SEED_TABLE, SEED_TOTAL
 from .settings import Learn
 
@@ -35,11 +36,25 @@ SEED_TRADEOFFS = {  # memory in MB, speed, skill relative to the default
     "cpu_8gb": (250.0, None, None),
     "gpu_4gb": (250.0, None, None),
 }
-SEED_DISK_MB = {"default": 2.8, "saving_every_5": 28.0, "saving_weights": 7.0}
+# Of arms that save in the same way: weights alone, or with moments; ten files, or the best.
+SEED_CHECKPOINTS_MB = {"default": 0.7, "saving_every_5": 28.0, "saving_weights": 7.0}
+SEED_DISK_MB = {  # its disk table; 50 epochs, a file every five
+    "weights": 712 / 1024,
+    "moments": 2.1,
+    "checkpoint": 2.8,
+    "checkpoints_of_a_run": 28.0,
+    "cache_tec": 12.0,
+    "cache_space_weather": 5.7 / 1024,
+    "logs": 1.0,
+    "total": 41.0,
+}
+SEED_PRESETS_DISK_MB = {"cpu_8gb": 5.0, "gpu_4gb": 15.0}
+SEED_HOURS = 720  # of TEC maps and space weather in its cache
 CLAIMS = {
     "tec_factor_6": "Coarser TEC maps would lose the direction of the gradient: not recommended.",
     "no_conv_lstm": "Without the ConvLSTM the model of time would be lost: not recommended.",
 }
+LOGS = ("train.log", "train.history.jsonl", "train.run.json")
 SEED_WINDOWS = 100  # N_unique of the seed's table
 
 
@@ -68,7 +83,7 @@ def rows(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "seed_mb": memory,
             "seed_speed": speed,
             "seed_performance": skill,
-            "seed_checkpoints_mb": SEED_DISK_MB.get(name),
+            "seed_checkpoints_mb": SEED_CHECKPOINTS_MB.get(name),
         }
     return found
 
@@ -88,6 +103,67 @@ def tensors(settings: Learn) -> dict[str, dict[str, Any]]:
     }
 
 
+def cache_mb(settings: Learn, hours: int = SEED_HOURS) -> dict[str, float]:
+    """Hourly TEC maps as the network sees them, and its drivers, in single precision."""
+    rows, columns = grid_nodes(settings)
+    return {
+        "cache_tec": hours * rows * columns * 4 / MB,
+        "cache_space_weather": hours * len(settings.network.drivers) * 4 / MB,
+    }
+
+
+def disk(block: dict[str, Any], logs: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """The seed's disk table: its megabytes, what its own counting gives (weights of this network, 720 hours of maps),
+    and what was measured here, where an arm saves in that way.
+
+    Parameters
+    ----------
+    block: of the trade-offs. logs: bytes of log and history by arm, where they lie beside the block.
+
+    Returns
+    -------
+    Rows of the seed's table, and ``presets``: one checkpoint with moments, the cache and the logs of each preset.
+    """
+    arms = block["arms"]
+    reference = arms[REFERENCE]
+    weights = 4 * reference["parameters"] / MB
+    counted = {
+        "weights": weights,
+        "moments": 2 * weights,
+        "checkpoint": 3 * weights,
+        "checkpoints_of_a_run": 30 * weights,
+    }
+    counted |= cache_mb(learn_of(reference)) | {"logs": None}
+    counted["total"] = sum(counted[name] or 0 for name in ("checkpoints_of_a_run", "cache_tec", "cache_space_weather"))
+    measured = {"weights": reference["checkpoint_bytes"] / MB}
+    if "saving_every_5" in arms:
+        measured["checkpoints_of_a_run"] = arms["saving_every_5"]["checkpoint_bytes"] / MB
+    if REFERENCE in logs:
+        measured["logs"] = logs[REFERENCE] / MB
+    table = {
+        name: {"seed_mb": stated, "counted_mb": counted[name], "measured_mb": measured.get(name)}
+        for name, stated in SEED_DISK_MB.items()
+    }
+    presets = {}
+    for name, stated in SEED_PRESETS_DISK_MB.items():
+        if name in arms:
+            whole = 12 * arms[name]["parameters"] / MB + sum(cache_mb(learn_of(arms[name])).values())
+            kept = arms[name]["checkpoint_bytes"] / MB
+            presets[name] = {"seed_mb": stated, "counted_mb": whole, "measured_checkpoints_mb": kept}
+    return {**table, "presets": presets}
+
+
+def learn_of(arm: dict[str, Any]) -> Learn:
+    """The settings that an arm of a block was trained with."""
+    return Learn.model_validate({key: value for key, value in arm["settings"].items() if key in Learn.model_fields})
+
+
+def logs_of(folder: Path, arms: Iterable[str]) -> dict[str, int]:
+    """Bytes of the training's log and history by arm, where they lie in ``folder``."""
+    found = {arm: [path for name in LOGS if (path := folder / arm / name).is_file()] for arm in arms}
+    return {arm: sum(path.stat().st_size for path in paths) for arm, paths in found.items() if paths}
+
+
 def parameters(arm: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Parameters by module beside the seed's table."""
     counted = {
@@ -103,13 +179,13 @@ def write(job: Job, settings: Any, log: Any) -> Result:
     name, block = next(iter(blocks.items()))
     table = rows(block)
     default = block["arms"][REFERENCE]
-    kept = {key: value for key, value in default["settings"].items() if key in Learn.model_fields}
     record = {
         "schema": SCHEMA,
         "scenario": name,
         "dataset": block["dataset"],
         "parameters": parameters(default),
-        "tensors": tensors(Learn.model_validate(kept)),
+        "tensors": tensors(learn_of(default)),
+        "disk": disk(block, logs_of(Path(job.inputs["scenarios"][0]).parent, block["arms"])),
         "tradeoffs": table,
         "claims": {
             arm: {"seed": text, "rmse": table[arm]["rmse"], "rmse_default": table[REFERENCE]["rmse"]}
@@ -120,6 +196,8 @@ def write(job: Job, settings: Any, log: Any) -> Result:
             "estimated_mb": "expected before the start: weights with moments, and what the backward pass keeps",
             "saved_tensors_mb": "counted: every tensor that autograd keeps in one step, once each",
             "peak_rss_mb": "measured: the process' resident memory at its highest, the program itself included",
+            "checkpoints_mb": "measured: files of one training; the seed's figure where it saves in the same way",
+            "disk": "counted_mb: the seed's formula with exact sizes (720 hours of maps, ten files with moments)",
             "rmse_relative": "the default's RMSE over this one's: above 1 is better than the default",
         },
         "software": versions(),

@@ -21,7 +21,7 @@ from .profiles import Profile, Unit, files, read_all
 from .quality import checked
 from .real import as_points, blank, map_errors, no_tec, thinned
 from .simulation import level_errors
-from .tec_store import gathered
+from .tec_store import of_file
 from .world import World
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ Left = tuple[str, str]
 class Request:
     """What to read. ``first`` and ``last`` bound the period (default: the days of the profiles, else of the maps);
     ``unit`` is that of densities in files that state none; ``start`` that to which hours in tables count; ``step`` the
-    spacing of the background's maps in degrees."""
+    spacing of the background's maps in degrees; ``beyond`` whether days of which space weather was not observed are an
+    error, or reconstructed with predictions and flagged."""
 
     profiles: Path | None = None
     tec: Path | None = None
@@ -46,6 +47,7 @@ class Request:
     unit: Unit = "auto"
     start: datetime | None = None
     step: float = iri_day.STEP_DEG
+    beyond: weather.Beyond = "error"
 
 
 @dataclass
@@ -79,8 +81,8 @@ def read(request: Request, report: Callable[[str], None] = lambda line: None) ->
         paths = [Path(folder) / f"{day}.zarr" for day in days]
         for path, day in zip(paths, days, strict=True):
             report(f"background of {day}")
-            iri_day.write(path, day, weather.flux(day), request.step)
-        fields: dict[str, Any] = blank("own", days, paths)
+            iri_day.write(path, day, weather.flux(day, request.beyond), request.step)
+        fields: dict[str, Any] = blank("own", days, paths, request.beyond)
     repaired: list[str] = []
     tec = _tec(maps, start, fields["param_time_h"][-1], left, repaired)
     fields |= tec if tec else no_tec(fields["param_time_h"])
@@ -98,9 +100,13 @@ def read(request: Request, report: Callable[[str], None] = lambda line: None) ->
             "obs_sigma_vertical": sigma,
         }
     notes = repaired + [f"{one.name}: {note}" for one in found for note in one.notes]
+    origin = weather.origin(days[-1])
+    if origin != "observed":
+        notes.append(f"space weather is {origin}: F10.7 of the background was not observed")
     if maps and not tec:
         notes.append("no TEC map lies in the period: profiles alone")
-    world = World(**fields, attrs={"profiles": [one.name for one in found], "tec_maps": len(fields["tec_time_h"])})
+    facts = {"profiles": [one.name for one in found], "tec_maps": len(fields["tec_time_h"]), "space_weather": origin}
+    world = World(**fields, attrs=facts)
     return Own(world, left, notes)
 
 
@@ -146,7 +152,7 @@ def _maps(request: Request, left: list[Left]) -> list[tuple[str, xr.Dataset]]:
     found = []
     for path in tec_files(request.tec):
         try:
-            found.append((str(path), gathered([path])))
+            found.append((str(path), of_file(path)))
         except DataError as error:
             left.append((str(path), str(error)))
     return found
@@ -208,7 +214,7 @@ def _tec(
         grid = own
         full = near & np.isclose(since, np.round(since), atol=1e-3)
         rows = np.flatnonzero(full if full.any() else near)
-        parts += [(since[row], data["tec"][row].values, data["rms"][row].values) for row in rows]
+        parts += zip(since[rows], data["tec"][rows].values, data["rms"][rows].values, strict=True)
     if not parts:
         return {}
     chosen = {round(float(part[0]), 4): part for part in parts}  # an epoch found twice keeps the later file's

@@ -15,12 +15,12 @@ from . import losses as terms
 from .checkpoints import Keeper
 from .conv_lstm import next_map_loss
 from .direction import direction_loss, gate, per_km
-from .inputs import KM_PER_DEGREE
 from .jets import altitude_jet
 from .memory import Monitor
 from .problem import Problem, tensor_of
 from .seed_net import ResidualNet
 from .settings import Learn, Losses
+from .tec import KM_PER_DEGREE
 from .windows import Batch, sample
 from .world import Points
 
@@ -101,18 +101,17 @@ class Objective:
         if settings.direction > 0:
             lat, lon, alt, _ = batch.coords.detach().unbind(1)
             gradient = first[:, :2] + slope[:, :2]
-            if settings.direction_target == "learned":
+            anchored = settings.direction_target == "anchored"
+            slope_of_tec = problem.slope_of_tec(batch.coords) if anchored or settings.direction_gate else None
+            target = slope_of_tec
+            if not anchored:
                 features = features.detach() if self.model.network.supervised else features
                 target = sample(self.model.directions(features), batch.index, lat, lon, problem.edges)
-            else:
-                hours = torch.unique(batch.coords[:, 3].detach().floor().long().clamp(0, len(problem.anchor) - 1))
-                target = sample(problem.anchor[hours], batch.index, lat, lon, problem.anchor_edges)
             if settings.direction_metric == "km":
                 gradient = per_km(gradient, lat) * KM_PER_DEGREE
             weight = None
             if settings.direction_gate:
-                size = target.detach().norm(dim=1)
-                weight = gate(alt, problem.background(batch.coords.detach())[1], size)
+                weight = gate(alt, problem.background(batch.coords.detach())[1], slope_of_tec.norm(dim=1))
             parts["direction"] = direction_loss(gradient, target, weight)
         return parts
 

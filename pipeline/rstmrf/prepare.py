@@ -32,10 +32,13 @@ def prepare(job: Job, settings: Prepare, log: Any) -> Result:
         from . import real
 
         raw = [Path(path) for path in _listed(job.inputs["raw"])]
-        made = getattr(real, source["reader"])(raw, paths)
+        made = getattr(real, source["reader"])(raw, paths, settings.weather.beyond)
     facts_of_set = info(source, [world for world, _ in made])
     metrics = {}
     for world, truth in made:
+        unobserved = int((~world.drivers.observed).sum())
+        if unobserved:
+            log.info(f"world {world.name}: space weather of {unobserved} hours was not observed: predictions, flagged")
         world.attrs["dataset"] = facts_of_set
         save(job.outputs["worlds"], world)
         save_truth(job.outputs["truth"], world.name, truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from . import iri
-from .direction import tec_gradient
 from .grid import Axes, interpolate_torch
 from .inputs import bilinear
 from .settings import Network
-from .windows import SlidingWindowBatchProcessor, resample, seed_grid, sphere_grid
+from .splits import kept_back
+from .tec import gradient
+from .windows import SlidingWindowBatchProcessor, resample, sample, seed_grid, sphere_grid
 from .world import Points, World
 
 ALTITUDES_KM = (120.0, 500.0)
@@ -32,7 +34,7 @@ class Problem:
     weight: [n] one over the number of points of the profile. slope: [n, 3] background's d/dlat, d/dlon per degree
         and d2/dh2 per km^2. check: the same triple (coords, residual) of the profiles kept back to choose checkpoints.
     params, axes: background parameter maps. processor: windows. edges: outer nodes of its maps.
-    anchor: [T, 2, lat, lon] finite-difference direction per km; anchor_edges: its outer nodes.
+    anchor: [T, 2, lat, lon] finite-difference slope of ln TEC per km; anchor_edges: its outer nodes.
     """
 
     world: World
@@ -65,6 +67,12 @@ class Problem:
         (second,) = torch.autograd.grad(first[:, 2].sum(), coords)
         return torch.cat([first[:, :2], second[:, 2:3]], 1).detach()
 
+    def slope_of_tec(self, coords: Tensor) -> Tensor:
+        """[B, 2] slope of ln TEC per km (north, east) at coords [B, 4], in the map of each point's hour."""
+        lat, lon, _, time = coords.detach().unbind(1)
+        hours, index = torch.unique(time.floor().long().clamp(0, len(self.anchor) - 1), return_inverse=True)
+        return sample(self.anchor[hours], index, lat, lon, self.anchor_edges)
+
     def qd(self) -> object:
         """Differentiable quasi-dipole latitude."""
         lat, lon = np.arange(-90, 91, 2.0), np.arange(-180, 180, 2.0)
@@ -88,6 +96,12 @@ def tensor_of(points: Points, device: str = "cpu") -> Tensor:
 def driver_table(world: World, names: list[str]) -> tuple[np.ndarray, int]:
     """Scaled hourly drivers [K, D] and the row of the period's first hour."""
     columns = np.stack([getattr(world.drivers, name) for name in names], 1)
+    unknown = [name for name, column in zip(names, columns.T, strict=True) if not np.isfinite(column).all()]
+    if unknown:
+        raise DataError(
+            f"world {world.name}: the space-weather record has no {', '.join(unknown)} for some of its hours (days not "
+            "yet observed); take an earlier period or other network.drivers"
+        )
     shift, size = np.array([SCALES[name] for name in names]).T
     return (columns - shift) / size, int(np.argmin(np.abs(world.drivers.time)))
 
@@ -103,13 +117,27 @@ def scaled_maps(world: World, network: Network) -> tuple[np.ndarray, tuple[float
     return maps[nearest], (lat[0], lat[-1], lon[0], lon[-1])
 
 
-def make_problem(world: World, network: Network, device: str = "cpu") -> Problem:
+def begins(world: World) -> np.ndarray:
+    """Day [n] of each observation, datetime64[D]."""
+    stamps = np.datetime64(world.start, "s") + np.round(3600 * world.obs.time_h).astype("timedelta64[s]")
+    return stamps.astype("datetime64[D]")
+
+
+def make_problem(
+    world: World, network: Network, device: str = "cpu", validation: Literal["profiles", "days"] = "profiles"
+) -> Problem:
     """Tensors of a world for a network; observations of withheld profiles are never read.
+
+    Parameters
+    ----------
+    validation: what is kept back as a whole to choose checkpoints, see :func:`.splits.kept_back`.
 
     Raises
     ------
     DataError
-        A world without observations to learn from, or with drivers that are too short.
+        A world without observations to learn from, with drivers that are too short or unknown.
+    ConfigError
+        Whole days are to be kept back of fewer than three.
     """
     start_hour = world.start.hour + world.start.minute / 60
     used = ~world.obs_withheld
@@ -121,13 +149,11 @@ def make_problem(world: World, network: Network, device: str = "cpu") -> Problem
 
     drivers, origin = driver_table(world, network.drivers)
     maps, edges = scaled_maps(world, network)
-    processor = SlidingWindowBatchProcessor(
-        tensor(maps), tensor(drivers), origin, network.history, min(network.history, 6)
-    )
-    gradient = tec_gradient(world.tec, world.tec_lat, world.tec_lon)  # [2, T, lat, lon]
+    processor = SlidingWindowBatchProcessor(tensor(maps), tensor(drivers), origin, network.history, network.map_history)
+    slopes = gradient(world.tec, world.tec_lat, world.tec_lon)  # [2, T, lat, lon]
     hours = np.arange(len(maps))
     nearest = np.abs(world.tec_time_h[None, :] - hours[:, None]).argmin(1)
-    wrapped = np.concatenate([gradient, gradient[..., :1]], -1)[:, nearest].transpose(1, 0, 2, 3)
+    wrapped = np.concatenate([slopes, slopes[..., :1]], -1)[:, nearest].transpose(1, 0, 2, 3)
     last = world.tec_lon[0] + 360
     coords = tensor_of(world.obs, device)
     empty = torch.empty(0, device=device)
@@ -137,9 +163,9 @@ def make_problem(world: World, network: Network, device: str = "cpu") -> Problem
     )  # fmt: skip
     with torch.no_grad():
         residual = tensor(world.obs_log10_ne) - problem.background(coords)[0]
-    profiles = np.unique(world.obs_profile[used])
-    kept_back = np.random.default_rng(0).permutation(profiles)[: int(VALIDATION_SHARE * len(profiles))]
-    checked = used & np.isin(world.obs_profile, kept_back)
+    checked = np.zeros(len(used), bool)
+    days = begins(world)[used] if validation == "days" else None
+    checked[used] = kept_back(world.obs_profile[used], VALIDATION_SHARE, days)
     learn = torch.as_tensor(used & ~checked)
     check = torch.as_tensor(checked)
     counts = np.bincount(np.unique(world.obs_profile, return_inverse=True)[1])

@@ -19,7 +19,7 @@ from .ionex import read as read_ionex
 from .profiles import Profile, read_all
 from .quality import checked
 from .simulation import HISTORY_H, SIGMA_PROFILE, VERTICAL_KM, level_errors
-from .weather import hourly
+from .weather import Beyond, hourly, origin
 from .world import Points, Truth, World, no_points
 
 GIM_COLUMNS = 3000
@@ -28,8 +28,9 @@ LEVEL_KM = 10.0
 RANGE_KM = (120.0, 500.0)
 
 
-def blank(name: str, days: Sequence[date], iri_paths: Sequence[Path | str]) -> dict:
-    """Fields that any real world has: background, drivers and empty observations."""
+def blank(name: str, days: Sequence[date], iri_paths: Sequence[Path | str], beyond: Beyond = "error") -> dict:
+    """Fields that any real world has: background, drivers and empty observations; ``beyond`` the observed space
+    weather is an error or flagged."""
     maps, lat, lon = iri_day.read(iri_paths, days)
     start = datetime.combine(days[0], time())
     hours = np.arange(24.0 * len(days))
@@ -48,7 +49,7 @@ def blank(name: str, days: Sequence[date], iri_paths: Sequence[Path | str]) -> d
         "param_time_h": hours,
         "param_lat": lat,
         "param_lon": lon,
-        "drivers": hourly(start, len(hours), HISTORY_H),
+        "drivers": hourly(start, len(hours), HISTORY_H, beyond),
         "dense": no_points(),
         "column_time_h": np.empty(0),
         "column_lat": np.empty(0),
@@ -76,7 +77,9 @@ def _covered(maps: TecMaps) -> list[date]:
     return [first.date() + timedelta(days=index) for index in range(count)]
 
 
-def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[tuple[World, Truth]]:
+def ionex(
+    paths: Sequence[Path | str], iri_paths: Sequence[Path | str], beyond: Beyond = "error"
+) -> list[tuple[World, Truth]]:
     """One world ``gim``: hourly maps of which the odd hours are withheld and scored at random cells of equal area.
 
     Raises
@@ -85,7 +88,8 @@ def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[
         Maps that aren't hourly.
     """
     maps = joined([read_ionex(path) for path in paths])
-    base = blank("gim", _covered(maps), iri_paths)
+    days = _covered(maps)
+    base = blank("gim", days, iri_paths, beyond)
     since = (maps.time - np.datetime64(base["start"], "s")).astype(float) / 3600
     inside = (since >= 0) & (since <= base["param_time_h"][-1])
     since, tec, rms = since[inside], maps.tec[inside], maps.rms[inside]
@@ -113,7 +117,8 @@ def ionex(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[
         "column_tec_range_km": GIM_RANGE_KM,
     }
     none = np.full(len(truth), np.nan)
-    world = World(**base, attrs={"files": [Path(path).name for path in paths], "notes": list(maps.notes)})
+    facts = {"files": [Path(path).name for path in paths], "notes": list(maps.notes), "space_weather": origin(days[-1])}
+    world = World(**base, attrs=facts)
     exact = Truth(
         np.empty(0), np.empty(0), none, none, truth, tec_maps=tec[held].astype(np.float32), tec_maps_time_h=since[held]
     )
@@ -140,7 +145,9 @@ def as_points(found: Sequence[Profile], start: datetime) -> tuple[Points, np.nda
     return Points(np.concatenate(time_h), *parts[:3]), np.log10(parts[3]), number
 
 
-def profiles(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> list[tuple[World, Truth]]:
+def profiles(
+    paths: Sequence[Path | str], iri_paths: Sequence[Path | str], beyond: Beyond = "error"
+) -> list[tuple[World, Truth]]:
     """Worlds ``cosmic_a``, ``cosmic_b``, …: each withholds one of the profiles and gives the others; no TEC.
 
     Raises
@@ -157,7 +164,7 @@ def profiles(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> li
     day = min(one.time.min() for one in found).astype("datetime64[s]").astype(datetime).date()
     worlds = []
     for index, letter in zip(range(len(found)), "abcdefghijklmnopqrstuvwxyz", strict=False):
-        base = blank(f"cosmic_{letter}", [day], iri_paths)
+        base = blank(f"cosmic_{letter}", [day], iri_paths, beyond)
         obs, values, number = as_points(found, base["start"])
         sigma = level_errors(obs.alt_km)
         base |= no_tec(base["param_time_h"])
@@ -169,7 +176,7 @@ def profiles(paths: Sequence[Path | str], iri_paths: Sequence[Path | str]) -> li
             "obs_sigma_white": sigma,
             "obs_sigma_vertical": sigma,
         }
-        facts = {"profiles": [one.name for one in found], "left_out": [*unread, *left]}
+        facts = {"profiles": [one.name for one in found], "left_out": [*unread, *left], "space_weather": origin(day)}
         none = np.empty(0)
         worlds.append((World(**base, attrs=facts), Truth(none, values[number == index], none, none, none)))
     return worlds

@@ -190,6 +190,7 @@ def _dataset(world: World, alt: np.ndarray, mean, sd, flags, height_sd, maps) ->
         "parameter_units": "; ".join(MAP_UNITS),
         "profiles": len(np.unique(world.obs_profile[world.used])),
         "tec_maps": int(np.isfinite(world.tec).reshape(len(world.tec), -1).any(1).sum()) if world.has_tec else 0,
+        "space_weather": world.attrs.get("space_weather", "observed"),
         "levels_km": [float(levels.min()), float(levels.max())] if len(levels) else [],
     }
     return xr.Dataset(variables, coords, attrs)

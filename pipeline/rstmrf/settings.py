@@ -15,10 +15,21 @@ BASELINES = (
 )
 
 
+MAP_HISTORY_H = 6
+
+
 class Iri(Model):
     """Parameter maps of the climatological background, a day at a time."""
 
     step: float = Field(5.0, gt=0, le=15, description="spacing of the maps [degrees]")
+
+
+class Weather(Model):
+    """Where Kp, ap and F10.7 end."""
+
+    beyond: Literal["error", "flag"] = Field(
+        "error", description="days whose values were not observed: an error, or predictions, flagged in the results"
+    )
 
 
 class Worlds(Model):
@@ -42,7 +53,9 @@ class Network(Model):
     omega_time: float = Field(30.0, gt=0, description="band limit of the temporal branch")
     hidden_omega: float = Field(30.0, gt=0, description="frequency of the layers after the first")
     lstm: int = Field(64, ge=4, le=512, description="width of the two LSTM layers over space weather")
-    history: int = Field(6, ge=1, le=240, description="hours of space weather and TEC maps (the seed's seq_len)")
+    history: int = Field(
+        6, ge=1, le=240, description="hours of space weather (the seed's seq_len); of TEC maps up to 6"
+    )
     drivers: list[Literal["kp", "ap", "f107", "f107_81"]] = Field(["kp", "f107"], min_length=1)
     conv_layers: int = Field(1, ge=0, le=4, description="ConvLSTM layers; 0: none")
     tec_features: int = Field(16, ge=1, le=128, description="ConvLSTM channels (the seed's tec_feat_dim)")
@@ -52,6 +65,12 @@ class Network(Model):
     film: bool = Field(False, description="TEC features modulate the spatial functions (the seed's former version)")
     zero_start: bool = Field(False, description="the residual starts at zero")
     checkpointing: bool = Field(False, description="recompute the ConvLSTM's steps in the backward pass")
+
+    @property
+    def map_history(self) -> int:
+        """Hours of TEC maps in a window: a longer history is one of space weather alone, as each map costs a step of
+        the ConvLSTM."""
+        return min(self.history, MAP_HISTORY_H)
 
     @model_validator(mode="after")
     def _possible(self) -> Network:
@@ -93,6 +112,10 @@ class Train(Model):
     lr: float = Field(3e-4, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
+    validation: Literal["profiles", "days"] = Field(
+        "profiles",
+        description="kept back whole to choose checkpoints: 8 % of the profiles, or of the days, at least one",
+    )
     memory_mb: int | None = Field(None, ge=100, description="memory that may be used; null: what the machine has")
 
 
@@ -161,6 +184,7 @@ class Method(Model):
 
 class Prepare(Model):
     worlds: Worlds = Worlds()
+    weather: Weather = Weather()
 
 
 class Tec(Model):
@@ -178,6 +202,7 @@ class TecMaps(Model):
 
 class IriDay(Model):
     iri: Iri = Iri()
+    weather: Weather = Weather()
 
 
 class Plot(Model):
@@ -211,6 +236,7 @@ class Settings(Learn, ArmSettings):
     )
 
     iri: Iri = Iri()
+    weather: Weather = Weather()
     tec: Tec = Tec()
     worlds: Worlds = Worlds()
 
@@ -226,5 +252,6 @@ STAGES = {
     "plot": Stage("pipeline.rstmrf.figures:plot", Plot),
     "analyse": Stage("pipeline.rstmrf.analysis:analyse", Plot),
     "memory": Stage("pipeline.rstmrf.memory_table:write", Plot),
+    "bench": Stage("pipeline.rstmrf.bench:bench", Nothing),
     "ablation": Stage("pipeline.core.tables:assemble", Nothing),
 }

@@ -7,7 +7,7 @@ makes them and that of the data stand in its attributes, so that a table tells w
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, time
 from pathlib import Path
 
@@ -34,7 +34,10 @@ ALT_KM = (120.0, 500.0)
 TEC_STEP = 1.0  # degrees
 TEC_ERRORS = {"large": 1.3, "small": 0.8, "offset": 0.7}  # TECU
 TEC_BLUR_DEG = 5.0
-CODE = ("simulation", "nature", "orbit", "random_fields", "coordinates", "grid", "iri", "iri_day", "weather")
+CODE = (  # every module that a world comes from
+    *("simulation", "nature", "orbit", "random_fields", "coordinates", "grid", "iri", "iri_day", "weather"),
+    *("periods", "estimates", "world", "tec"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,15 +109,12 @@ def simulate(
     )
     columns = estimates.columns(world, lambda points: (nature.log10_ne(points), None))
     truth = Truth(nature.log10_ne(dense), exact[withheld], **columns)
-    content = hashlib.sha256()
-    for part in (dense.time_h, truth.dense, values, exact, tec, background):
-        content.update(np.ascontiguousarray(part, np.float32).tobytes())
     world.attrs = {
         "period": str(PERIODS[period]),
         "seed": seed,
         "kp_max": float(np.nanmax(drivers.kp[HISTORY_H:])),
         "code_digest": code_digest(),
-        "data_digest": content.hexdigest(),
+        "data_digest": data_digest(world, truth),
     }
     return world, truth
 
@@ -124,6 +124,19 @@ def code_digest() -> str:
     total = hashlib.sha256()
     for module in CODE:
         total.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return total.hexdigest()
+
+
+def data_digest(world: World, truth: Truth) -> str:
+    """SHA-256 of a world's arrays and its truth's, in single precision: observations and which of them are withheld,
+    TEC, background, drivers, the places of the scores, and the truth of points, profiles and columns."""
+    total = hashlib.sha256()
+    for record in (world.obs, world.dense, world.drivers, world, truth):
+        for part in fields(record):
+            value = getattr(record, part.name)
+            if isinstance(value, np.ndarray):
+                total.update(f"{part.name} {value.shape}".encode())
+                total.update(np.ascontiguousarray(value, np.float32).tobytes())
     return total.hexdigest()
 
 

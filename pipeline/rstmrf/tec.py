@@ -14,7 +14,8 @@ import numpy as np
 from ..core.errors import DataError
 from .grid import Axes, interpolate
 
-KM_PER_DEGREE = 111.195  # on a sphere of 6,371 km
+EARTH_KM = 6371.2
+KM_PER_DEGREE = EARTH_KM * np.pi / 180
 DEGREES_PER_HOUR = 15.0
 TURN = 360.0
 
@@ -58,11 +59,17 @@ def sun_fixed(
     return at
 
 
-def gradient(field: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Northward and eastward derivative per km of maps [..., LAT, LON] on their own grid, by central differences.
+def gradient(tec: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Northward and eastward derivative of ln TEC per km of arc, [2, ..., LAT, LON], on the maps' own grid.
 
-    Longitude is periodic; beyond a pole (where the grid has pole rows) lies the meridian half a turn on, and the
-    eastward derivative there is that of the limit: zero is given. Grids without pole rows end in one-sided differences.
+    Central differences; longitude is periodic, and differences in it are divided by cos(lat). At a pole both
+    components are those of one vector, the first harmonic of the ring next to it; on a grid without pole rows the
+    outermost rows have one-sided differences in latitude.
+
+    Parameters
+    ----------
+    tec: [..., LAT, LON] TECU, latitude ascending, longitudes once round without a doubled column. Below .1 TECU
+        the slope is taken for none.
 
     Raises
     ------
@@ -74,17 +81,19 @@ def gradient(field: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> tuple[np.nd
         raise DataError("latitudes must ascend; turn the maps round before taking gradients")
     if not np.isclose(turn * len(lon), TURN):
         raise DataError(f"{len(lon)} longitudes, {turn:g} degrees apart, don't go once round: drop the doubled column")
-    north = np.empty_like(field, dtype=float)
-    north[..., 1:-1, :] = (field[..., 2:, :] - field[..., :-2, :]) / (2 * step)
-    poles = np.isclose(abs(lat[0]), 90) and np.isclose(abs(lat[-1]), 90) and len(lon) % 2 == 0
-    if poles:
-        south_beyond, north_beyond = (np.roll(field[..., row, :], len(lon) // 2, axis=-1) for row in (1, -2))
-        north[..., 0, :] = (field[..., 1, :] - south_beyond) / (2 * step)
-        north[..., -1, :] = (north_beyond - field[..., -2, :]) / (2 * step)
-    else:
-        north[..., 0, :] = (field[..., 1, :] - field[..., 0, :]) / step
-        north[..., -1, :] = (field[..., -1, :] - field[..., -2, :]) / step
+    log = np.log(np.maximum(np.asarray(tec, float), 0.1))
+    north, east = np.empty_like(log), np.empty_like(log)
+    north[..., 1:-1, :] = (log[..., 2:, :] - log[..., :-2, :]) / (2 * step)
     cos = np.cos(np.deg2rad(lat))[:, None]
-    east = (np.roll(field, -1, axis=-1) - np.roll(field, 1, axis=-1)) / (2 * turn)
-    east = np.divide(east, cos, out=np.zeros_like(east, dtype=float), where=cos > 1e-9)
-    return north / KM_PER_DEGREE, east / KM_PER_DEGREE
+    east[:] = (np.roll(log, -1, axis=-1) - np.roll(log, 1, axis=-1)) / (2 * turn * np.maximum(cos, 1e-9))
+    angle = np.deg2rad(lon)
+    for row, ring, sign in ((0, 1, 1), (-1, -2, -1)):
+        if not np.isclose(abs(lat[row]), 90):
+            north[..., row, :] = sign * (log[..., ring, :] - log[..., row, :]) / step
+            continue
+        x, y = (
+            2 * (log[..., ring, :] * part).mean(-1, keepdims=True) / step for part in (np.cos(angle), np.sin(angle))
+        )
+        north[..., row, :] = sign * (x * np.cos(angle) + y * np.sin(angle))
+        east[..., row, :] = y * np.cos(angle) - x * np.sin(angle)
+    return (np.stack([north, east]) / KM_PER_DEGREE).astype(np.float32)

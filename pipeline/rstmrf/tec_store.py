@@ -1,4 +1,8 @@
-"""TEC files of any kind -> one CF Zarr store ``time lat lon``, thinned or not, in pieces that fit in memory."""
+"""TEC files of any kind -> one CF Zarr store ``time lat lon``, thinned or not, in pieces that fit in memory.
+
+Whatever the number and the size of the files, a piece of :data:`HOURS_A_PIECE` maps (and the IONEX files that it comes
+from) is in memory at once: NetCDF and Zarr are read in pieces, IONEX files one after the other.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from ..core.errors import DataError, PipelineError, first_line
 from ..core.stages import Job, Result
 from .coarsen import conservative, nodes, strided
-from .ionex import joined, read
+from .ionex import TecMaps, outline, read
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,8 +42,8 @@ NAMES = {
 
 
 def opened(path: Path | str) -> xr.Dataset:
-    """A NetCDF file or Zarr store with a regular grid as a lazy data set: ``tec`` and ``rms`` [time, lat, lon] in TECU,
-    latitudes ascending, longitudes from -180 once round.
+    """A NetCDF file or Zarr store with a regular grid as a lazy data set in pieces of time: ``tec`` and ``rms`` [time,
+    lat, lon] in TECU, latitudes ascending, longitudes from -180 once round.
 
     Raises
     ------
@@ -49,9 +53,10 @@ def opened(path: Path | str) -> xr.Dataset:
     import xarray as xr
 
     try:
-        data = (
-            xr.open_dataset(path, chunks={}) if str(path).endswith(NETCDF) else xr.open_zarr(path, consolidated=False)
-        )
+        if str(path).endswith(NETCDF):
+            data = xr.open_dataset(path, cache=False)  # pieces are cut below: a file may be one piece itself
+        else:
+            data = xr.open_zarr(path, chunks=None, consolidated=False)
         return _maps(data, path)
     except PipelineError:
         raise
@@ -81,6 +86,7 @@ def _maps(data: xr.Dataset, path: Path | str) -> xr.Dataset:
     lacking = {"time", "lat", "lon"} - set(data["tec"].dims)
     if lacking or data["tec"].ndim != 3 or data["tec"].dtype.kind not in "fiu":
         raise DataError(f"{path}: TEC must be numbers over time, lat and lon; it is over {', '.join(data['tec'].dims)}")
+    data = data.chunk({"time": HOURS_A_PIECE})
     maps = data["tec"].transpose("time", "lat", "lon") * UNITS[unit]
     maps = maps.where(abs(maps) < np.inf)
     rms = data["rms"].transpose("time", "lat", "lon") * UNITS[unit] if "rms" in data else xr.full_like(maps, np.nan)
@@ -98,25 +104,73 @@ def _maps(data: xr.Dataset, path: Path | str) -> xr.Dataset:
     return both.assign_coords(lon=(np.round(lon, 6) + 180) % 360 - 180).sortby(["lon", "time"])
 
 
-def gathered(paths: Sequence[Path | str]) -> xr.Dataset:
-    """All files as one data set in time: IONEX, or NetCDF and Zarr on one grid; an epoch found twice keeps the later
-    file's."""
-    import xarray as xr
+def of_file(path: Path | str) -> xr.Dataset:
+    """One file as a data set: NetCDF and Zarr lazily, IONEX in memory."""
+    if _gridded(path):
+        return opened(path)
+    maps = read(path)
+    return _dataset(maps, maps.tec.astype(np.float32), maps.rms.astype(np.float32))
 
+
+def gathered(paths: Sequence[Path | str]) -> xr.Dataset:
+    """All files as one lazy data set in time: IONEX, or NetCDF and Zarr on one grid; an epoch found twice keeps the
+    later file's (of IONEX files the one that begins later, else the one named later).
+
+    Of IONEX files the epochs are read now and the values when they are asked for, a file at a time.
+    """
     if not paths:
         raise DataError("no TEC file is named")
-    gridded = [path for path in paths if str(path).endswith((*NETCDF, ".zarr"))]
+    gridded = [path for path in paths if _gridded(path)]
     if gridded and len(gridded) < len(paths):
         raise DataError("IONEX files and NetCDF or Zarr stores don't go into one series; name one kind")
-    if gridded:
-        data = xr.concat([opened(path) for path in gridded], dim="time").sortby("time")
-        return data.isel(time=~data.indexes["time"].duplicated(keep="last"))
-    maps = joined([read(path) for path in paths])
-    coords = {"time": maps.time.astype("datetime64[ns]"), "lat": maps.lat, "lon": maps.lon}
+    parts = [opened(path) for path in paths] if gridded else _ionex(paths)
+    return _series(parts, paths)
+
+
+def _gridded(path: Path | str) -> bool:
+    return str(path).endswith((*NETCDF, ".zarr"))
+
+
+def _dataset(maps: TecMaps, tec: Any, rms: Any) -> xr.Dataset:
+    import xarray as xr
+
     dims = ("time", "lat", "lon")
-    variables = {"tec": (dims, maps.tec.astype(np.float32)), "rms": (dims, maps.rms.astype(np.float32))}
+    coords = {"time": maps.time.astype("datetime64[ns]"), "lat": maps.lat, "lon": maps.lon}
     attrs = {"comment": "; ".join(maps.notes), "shell_height_km": maps.height_km}
-    return xr.Dataset(variables, coords, attrs).chunk({"time": HOURS_A_PIECE})
+    return xr.Dataset({"tec": (dims, tec), "rms": (dims, rms)}, coords, attrs)
+
+
+def _ionex(paths: Sequence[Path | str]) -> list[xr.Dataset]:
+    """A lazy data set each file, in the order of their first epochs."""
+    import dask
+    import dask.array
+
+    def values(path: Path | str) -> np.ndarray:
+        maps = read(path)
+        return np.stack([maps.tec, maps.rms]).astype(np.float32)
+
+    found = []
+    for maps, path in sorted(((outline(path), path) for path in paths), key=lambda pair: pair[0].time[0]):
+        shape = (2, len(maps.time), len(maps.lat), len(maps.lon))
+        both = dask.array.from_delayed(dask.delayed(values)(path), shape, np.float32)
+        found.append(_dataset(maps, both[0], both[1]))
+    return found
+
+
+def _series(parts: list[xr.Dataset], paths: Sequence[Path | str]) -> xr.Dataset:
+    """Data sets of one grid one after the other in time, each epoch once (that of the later part)."""
+    import xarray as xr
+
+    first = parts[0]
+    for part in parts[1:]:
+        if not all(part[axis].equals(first[axis]) for axis in ("lat", "lon")):
+            sizes = " and ".join(f"{one.sizes['lat']} x {one.sizes['lon']}" for one in (first, part))
+            raise DataError(f"TEC files on different grids ({sizes} nodes) don't join: {', '.join(map(str, paths))}")
+    data = xr.concat(parts, dim="time", combine_attrs="drop_conflicts") if len(parts) > 1 else first
+    order = np.argsort(data["time"].values, kind="stable")
+    times = data["time"].values[order]
+    rows = order[np.append(times[1:] != times[:-1], True)]
+    return data if np.array_equal(rows, np.arange(len(order))) else data.isel(time=rows)
 
 
 def thinned(data: xr.Dataset, factor: int, method: Literal["conservative", "strided"] = "conservative") -> xr.Dataset:

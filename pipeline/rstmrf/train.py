@@ -62,7 +62,7 @@ def train(job: Job, settings: Learn, log: Any) -> Result:
 
 
 def _point(world: worlds.World, settings: Learn, seed: int, folder: Path, device: str, report: Any) -> dict[str, float]:
-    problem = make_problem(world, settings.network, device)
+    problem = make_problem(world, settings.network, device, settings.train.validation)
     model = build(problem, settings)
     counts = parameter_counts(model)
     estimated = check_fits(settings, counts["total"], world.hours, device)

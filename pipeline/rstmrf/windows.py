@@ -109,14 +109,17 @@ def sample(fields: Tensor, index: Tensor, lat: Tensor, lon: Tensor, edges: tuple
 
     Parameters
     ----------
-    index: [B] window of each point; lat, lon: [B] degrees; edges: south, north, west, east of the outer nodes.
+    index: [B] window of each point; lat, lon: [B] degrees; edges: south, north, west, east of the outer nodes. Where
+        the columns go once round without a doubled one, the first is read again behind the last.
 
     Returns
     -------
     [B, C].
     """
     south, north, west, east = edges
-    count = fields.shape[0]
+    count, columns = fields.shape[0], fields.shape[3]
+    if abs((east - west) * columns / (columns - 1) - 360) < 1e-6:
+        fields, east = torch.cat([fields, fields[..., :1]], 3), west + 360
     x = 2 * (lon - west) / (east - west) - 1
     y = 2 * (lat - south) / (north - south) - 1
     z = 2 * index.to(x.dtype) / max(count - 1, 1) - 1 if count > 1 else torch.zeros_like(x)

@@ -6,12 +6,15 @@ import importlib.util
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.core.bench import record
 from pipeline.core.environment import peak_rss_mb
 from pipeline.core.errors import PipelineError
+from pipeline.core.stages import Job, Result
 from pipeline.smash import langevin, ode
 from pipeline.smash.batches import Batch, Frames, Scale, buckets
 from pipeline.smash.corrected import Corrected, Standard
@@ -178,3 +181,8 @@ def measure() -> dict:
         }
     finally:
         torch.set_num_threads(threads)
+
+
+def bench(job: Job, settings: Any, log: Any) -> Result:
+    """Stage ``bench``: what ``measure`` returns as the file ``report``."""
+    return record(measure, job)

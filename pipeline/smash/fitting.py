@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core import checkpoints
 from .batches import Batch, Frames, buckets
 from .settings import Training
 
@@ -92,17 +93,16 @@ def fit(
     total = training.steps or training.epochs * per_epoch
     step = epoch = since = 0
     best = Fit(copy.deepcopy(averaged.get()), float("inf"), 0)
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["fingerprint"] == fingerprint:
-            model.load_state_dict(saved["model"])
-            optimiser.load_state_dict(saved["optimiser"])
-            averaged.state = saved["average"]
-            generator.set_state(saved["generator"])
-            torch.set_rng_state(saved["global"])
-            step, epoch, since = saved["step"], saved["epoch"], saved["since"]
-            best = Fit(saved["best"], saved["best_loss"], saved["best_step"])
-            log.info(f"seed {seed}: going on from epoch {epoch}, step {step}")
+    saved = checkpoints.load(checkpoint, fingerprint, log)
+    if saved is not None:
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        averaged.state = saved["average"]
+        generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["global"])
+        step, epoch, since = saved["step"], saved["epoch"], saved["since"]
+        best = Fit(saved["best"], saved["best_loss"], saved["best_step"])
+        log.info(f"seed {seed}: going on from epoch {epoch}, step {step}")
     progress = log.progress(total, f"training, seed {seed}", initial=step)
     while step < total:
         shuffle = np.random.default_rng([seed, 1, epoch])  # an epoch's order depends on nothing before it
@@ -142,9 +142,7 @@ def fit(
 
 
 def _save(checkpoint, fingerprint, model, optimiser, averaged, generator, step, epoch, since, best) -> None:
-    part = checkpoint.with_name(f".part-{checkpoint.name}")
     content = {
-        "fingerprint": fingerprint,
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "average": averaged.state,
@@ -157,6 +155,4 @@ def _save(checkpoint, fingerprint, model, optimiser, averaged, generator, step, 
         "best_loss": best.validation_loss,
         "best_step": best.steps,
     }
-    with part.open("wb") as file:
-        torch.save(content, file)
-    part.replace(checkpoint)
+    checkpoints.save(checkpoint, fingerprint, content)

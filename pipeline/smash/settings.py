@@ -251,5 +251,6 @@ STAGES = {
     "sampling": Stage("pipeline.smash.sampling_study:study", Study, torch=True),
     "plot": Stage("pipeline.smash.figures:plot", Plot),
     "analyse": Stage("pipeline.smash.analysis:analyse", Plot),
+    "bench": Stage("pipeline.smash.bench:bench", Model),
     "ablation": Stage("pipeline.core.tables:assemble", Model),
 }

@@ -43,7 +43,8 @@ def scenario(name: str, block: dict[str, Any]) -> list[str]:
     for method, entry in sorted(methods.items(), key=key):
         cost = entry.get("cost") or {}
         rows.append(
-            [f"`{method}`", "arm" if method in block["arms"] else "baseline", *(cell(entry, c) for c in columns),
+            [f"`{method}`", "arm" if method in block["arms"] else "baseline", entry.get("transductive", "–"),
+             *(cell(entry, c) for c in columns),
              f"{entry['parameters']:,}" if entry.get("parameters") else "–",
              number(cost["cpu_s"], 3) if cost.get("cpu_s") is not None else "–"]
         )  # fmt: skip
@@ -53,7 +54,7 @@ def scenario(name: str, block: dict[str, Any]) -> list[str]:
         f"{block['description']}. Data: {block['dataset']['name']}; unit: {primary['unit']}.",
         "",
     ]
-    lines += markdown(["method", "", *columns, "parameters", "CPU s a seed"], rows)
+    lines += markdown(["method", "", "transductive", *columns, "parameters", "CPU s a seed"], rows)
     pairs = []
     for pair in (p for p in block["comparisons"] if p["metric"] == primary["metric"]):
         low, high = pair.get("ci95") or (None, None)

@@ -24,9 +24,14 @@ class Bagged:
     members: list[Booster]
 
     @classmethod
-    def fit(cls, cube: Cube, settings: Boosting, models: int, seed: int = 0, mask: int = 0) -> Bagged:
-        """One booster for each of the seeds ``seed``, ``seed + 1``, … (of the cells hidden in training)."""
-        first = fit(cube, settings, seed, mask)
+    def fit(
+        cls, cube: Cube, settings: Boosting, models: int, seed: int = 0, mask: int = 0, first: Booster | None = None
+    ) -> Bagged:
+        """One booster for each of the seeds ``seed``, ``seed + 1``, … (of the cells hidden in training).
+
+        ``first``: the booster of ``seed``, where it is there already.
+        """
+        first = fit(cube, settings, seed, mask) if first is None else first
         return cls([first, *(fit(cube, settings, seed + n, mask, space=first.space) for n in range(1, models))])
 
     def predict(self, value: np.ndarray, visible: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -7,18 +7,21 @@ linear       straight line across the gap, within the segment                   
 knn          weighted mean of the graph's neighbours at the same time                       no
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
-boosting     gradient boosting on leave-one-out gap features                                its low-rank feature
-boosting_long  mean of several such models: as much computing as a network and boosting together
+boosting     gradient boosting on leave-one-out gap features                                two of its features
+boosting_long  mean of several such models: more computing than a network and boosting      two of its features
 
-A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too; the
+A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too (of
+boosting's features the low-rank and the ridge estimate are, and so are the residual arm's, which has the same); the
 others learn from training rows alone (and read the visible cells around a gap). No method reads a hidden cell. Where a
 method has variants, the one with the least error on the validation cells of the named mask is taken.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +31,9 @@ from .data_settings import Baselines
 from .features import FeatureSpace
 from .gaps import dense, line
 
+if TYPE_CHECKING:
+    from .bagging import Bagged
+
 TRANSDUCTIVE = {
     "mean": "no",
     "time_of_day": "no",
@@ -35,8 +41,8 @@ TRANSDUCTIVE = {
     "knn": "no",
     "mf": "yes",
     "mice": "yes",
-    "boosting": "in its low-rank feature",
-    "boosting_long": "in its low-rank feature",
+    "boosting": "in its low-rank and ridge features",
+    "boosting_long": "in its low-rank and ridge features",
 }
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)  # of the singular values of standardised series
 NEAREST = 20  # columns of a chained equation
@@ -129,8 +135,12 @@ def mf(scene: Scene, penalty: str) -> np.ndarray:
 
 
 def mice(scene: Scene, kind: str) -> np.ndarray:
-    taken = centre(scene, kind)
-    return matrix.mice((scene.z - taken).T, NEAREST).T + taken
+    return chained(scene.z, centre(scene, kind))
+
+
+def chained(z: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """[S, T] scaled values ``z`` with their gaps (NaN) filled by MICE, after ``taken`` [S, T] is taken off."""
+    return matrix.mice((z - taken).T, NEAREST).T + taken
 
 
 Method = Callable[..., np.ndarray]
@@ -163,24 +173,39 @@ class Plan:
     name: of the baseline.
     settings: of boosting, short and long.
     seed: of the boosting's hidden training cells.
+    short: the plan of ``boosting`` with these settings, already fitted: its model is the first of ``boosting_long``'s.
+
+    Attributes
+    ----------
+    fitting_s: CPU seconds that its models took to fit. taken_s: those of the model that it took over.
     """
 
-    def __init__(self, name: str, settings: Baselines, seed: int = 0):
-        self.name, self.boosting, self.seed = name, settings.boosting, seed
+    def __init__(self, name: str, settings: Baselines, seed: int = 0, short: Plan | None = None):
+        self.name, self.boosting, self.seed, self.short = name, settings.boosting, seed, short
         self.models = settings.boosting_long.models if name == "boosting_long" else 1
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
-        self._booster = None
+        self.fitting_s, self.taken_s = 0.0, 0.0
+        self._booster: Bagged | None = None
+
+    def _boosted(self, scene: Scene) -> Bagged:
+        """The models, fitted on the first mask that is asked for."""
+        if self._booster is None:
+            from .bagging import Bagged
+
+            first = None
+            if self.short is not None:
+                first, self.taken_s = self.short._boosted(scene).members[0], self.short.fitting_s
+            clock = time.process_time()
+            self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask, first)
+            self.fitting_s = time.process_time() - clock
+        return self._booster
 
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
         if self.name.startswith("boosting"):
-            from .bagging import Bagged
-
-            if self._booster is None:
-                self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask)
             inputs = scene.cube.inputs(scene.mask)
-            return self._booster.predict(inputs, ~np.isnan(inputs), cells)
+            return self._boosted(scene).predict(inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:
             found = PLAIN[self.name](scene)
         elif self.variant is None:

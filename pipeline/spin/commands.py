@@ -64,7 +64,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     one.add_argument("--graph", metavar="FILE", type=Path, help="edges, places, lanes or adjacency")
     one.add_argument("--model", metavar="FILE", type=Path, help="model to use, or to train and keep (.safetensors)")
     one.add_argument("--method", choices=("residual", "spin"), default="residual", help="default: residual")
-    bases = ("linear", "kriging", "boosting")
+    bases = ("linear", "kriging", "mice", "boosting")
     one.add_argument("--base", choices=bases, help="what residual corrects (default: boosting; kriging with --model)")
     one.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of training (default: 60)")
     one.add_argument("--level", type=float, default=0.9, help="of the intervals (default: 0.9)")

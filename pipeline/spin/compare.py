@@ -53,8 +53,11 @@ def checked(saved: Imputations, scorer: Scorer, path: Any) -> Imputations:
     return saved
 
 
-def arm_facts(run: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an arm's evaluation states of itself, and its costs (training from the run beside the weights)."""
+def arm_facts(run: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What an arm's evaluation states of itself, its own costs, and the arms and baselines that it needs.
+
+    Training is told by the run beside the weights.
+    """
     weights = run["inputs"].get("weights")
     weights = weights[0] if isinstance(weights, list) else weights
     train = Path(weights["path"]).with_name("train.run.json") if weights else None
@@ -75,7 +78,11 @@ def arm_facts(run: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "latency_ms": metrics.get("latency_ms"),
         "peak_rss_mb": max(run["cost"]["peak_rss_mb"], trained["cost"]["peak_rss_mb"] if trained else 0),
     }
-    return facts, cost
+    taken = (trained or run)["inputs"]
+    needs = [Path(taken[name]["path"]).parent.name for name in taken if name.split(".")[0] == "needs"]
+    if "baselines" in run["inputs"]:  # a stack's
+        needs.append("boosting")
+    return facts, cost, needs
 
 
 def unseen(run: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +91,19 @@ def unseen(run: dict[str, Any]) -> dict[str, Any]:
     return {name: summary(values) for name, values in found.items() if None not in values}
 
 
-def stacked(job: Job) -> dict[str, str]:
-    """The scenario's stacks, and the arm that each averages with boosting."""
-    inputs = {Path(path).parent.name: read_run(path)["inputs"] for path in job.inputs.get("runs", [])}
-    return {name: Path(of["needs.0"]["path"]).parent.name for name, of in inputs.items() if "needs.0" in of}
+def whole_cost(name: str, own: dict[str, float], needs: dict[str, list[str]]) -> float:
+    """CPU seconds of an arm and of all that it needs, directly or not, each once.
+
+    own: CPU seconds of arms and baselines by themselves. needs: what each arm needs directly.
+    """
+    met: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in met:
+            met.add(one)
+            waiting += needs.get(one, [])
+    return sum(own[one] for one in met)
 
 
 def compare(job: Job, settings: Any, log: Any) -> Result:
@@ -115,16 +131,17 @@ def compare(job: Job, settings: Any, log: Any) -> Result:
             **{key: told[key] for key in ("transductive", "variant", "validation")},
             "cost": {"cpu_s": told["cpu_s"]},
         }
+    own, needs = {name: told["cpu_s"] for name, told in about.items()}, {}
     for path, run_path in zip(job.inputs.get("arms", []), job.inputs.get("runs", []), strict=True):
-        name = Path(path).parent.name
+        name, run = Path(path).parent.name, read_run(run_path)
         store = checked(read_imputations(path), scorer, path)
-        facts, cost = arm_facts(read_run(run_path))
-        values[name] = store.value
+        facts, cost, needs[name] = arm_facts(run)
+        own[name], values[name] = cost["cpu_s"], store.value
         found = score(scorer, store, list(range(len(store.members))))
-        found["metrics"] |= unseen(read_run(run_path))
+        found["metrics"] |= unseen(run)
         arms[name] = {**facts, **found, "cost": cost}
-    for name, needed in stacked(job).items():  # a stack has spent what it is made of, too
-        arms[name]["cost"]["cpu_s"] += arms[needed]["cost"]["cpu_s"] + about["boosting"]["cpu_s"]
+    for name, arm in arms.items():  # a stack, a student and a grown arm have spent what they are made of, too
+        arm["cost"]["cpu_s"] = whole_cost(name, own, needs)
     comparisons = [
         {"a": a, "b": b, **found} for a, b in entry["compare"] for found in scorer.compare(values[a], values[b])
     ]

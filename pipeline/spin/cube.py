@@ -46,7 +46,9 @@ class Targets:
 
 @dataclass(frozen=True)
 class Layout:
-    """The target axis of imputation stores: validation, then test cells of mask 0, then those of mask 1, and so on.
+    """The target axis of imputation stores: validation and test cells of mask 0, then test cells of the other masks.
+
+    Validation cells are those of the named mask alone: on them settings are chosen and intervals calibrated.
 
     Attributes
     ----------
@@ -168,7 +170,8 @@ class Cube:
 
     @cached_property
     def _layout(self) -> Layout:
-        parts = [(m, s, self.targets(m, s)) for m in range(len(self.hidden)) for s in (VAL, TEST)]
+        kinds = [(0, VAL), *((mask, TEST) for mask in range(len(self.hidden)))]
+        parts = [(m, s, self.targets(m, s)) for m, s in kinds]
         return Layout(
             np.concatenate([np.full(len(t), m, np.int16) for m, _, t in parts]),
             np.concatenate([np.full(len(t), s, np.int8) for _, s, t in parts]),

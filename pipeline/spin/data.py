@@ -33,6 +33,9 @@ def split_rows(split: Split, kind: str, time: np.ndarray, segment: np.ndarray) -
     kind = kind if split.kind == "auto" else split.kind
     rows = len(time)
     found = np.full(rows, TRAIN, np.int8)
+    if split.fold is not None and kind != "segments":
+        raise DataError(f"split: fold {split.fold} leaves a segment out, but the split is of the kind {kind!r}; state "
+                        "split.kind segments, or no fold")  # fmt: skip
     if kind == "ratio":
         if split.train + split.val >= 1:
             raise DataError(f"split: train {split.train} and val {split.val} leave nothing to test; keep them below 1")
@@ -142,11 +145,25 @@ def build(raw: Raw, settings: Data, source: dict[str, Any], split: str) -> Cube:
 
 
 def read(paths: Sequence[Path], source: dict[str, Any], settings: Data) -> Raw:
-    """A data set of the catalogue, by the reader that it names."""
-    options = {key: value for key, value in source["options"].items() if key != "split"}
+    """A data set of the catalogue, or the user's own, by the reader that its entry names.
+
+    Raises
+    ------
+    DataError
+        An entry of another system's data.
+    """
     from .readers import READERS
 
-    return READERS[source["reader"]](paths, options, settings.graph, settings.zero_missing)
+    reader = READERS.get(source["reader"])
+    if reader is None:
+        raise DataError(
+            f"{source['name']} is read by {source['reader']!r}, which is none of SPIN's readers: {', '.join(READERS)}. "
+            "Own data for it are described as data: {<name>: {path: [<values>, <graph>], kind: traffic}}"
+        )
+    raw = reader(paths, source["options"], settings.graph, settings.zero_missing)
+    units = source.get("units") or {}
+    raw.units = tuple(units.get(name, unit) for name, unit in zip(raw.channels, raw.units, strict=True))
+    return raw
 
 
 def checked(paths: Sequence[Path], source: dict[str, Any]) -> None:

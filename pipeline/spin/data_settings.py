@@ -10,6 +10,7 @@ from ..core.config import Model
 
 BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting", "boosting_long")
 METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90", "mae_unseen_nodes")
+WARM_UP_S = 900  # the simulated city is driven so long before the first interval that counts: it starts empty
 PATTERNS = ("point", "block", "block_upstream", "outage", "spatial", "patrol", "value", "replay", "official", "none")
 
 
@@ -74,8 +75,18 @@ class Simulation(Model):
     grid: int = Field(4, ge=3, le=12, description="crossings along each side of the grid")
     block: float = Field(200.0, ge=50, le=1000, description="length of a street between crossings [m]")
     trips: float = Field(2000.0, gt=0, le=20_000, description="trips an hour at the height of the morning")
-    every: int = Field(300, ge=60, le=3600, description="length of a counting interval [s]")
+    every: int = Field(300, ge=60, le=900, description="length of a counting interval [s]; 900 s are a multiple of it")
     seed: int = Field(1, ge=0, description="of the streets' traffic")
+
+    @model_validator(mode="after")
+    def _whole_intervals(self) -> Simulation:
+        if WARM_UP_S % self.every:
+            fit = [s for s in range(60, WARM_UP_S + 1) if WARM_UP_S % s == 0]
+            raise ValueError(
+                f"every ({self.every} s) must divide the {WARM_UP_S} s that are driven before the first interval, or "
+                f"its times would not be those stated; possible are {', '.join(map(str, fit))}"
+            )
+        return self
 
 
 class Boosting(Model):

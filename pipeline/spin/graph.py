@@ -123,19 +123,23 @@ def from_list(frame: Any, nodes: Sequence[str], where: str, columns: tuple[str, 
     ends = [frame[name].astype(str) for name in columns]
     refuse_unknown([*ends[0], *ends[1]], nodes, where)
     weight = numbers(frame[["weight"]], where)[:, 0] if "weight" in frame else np.ones(len(frame))
-    bad = ~((weight > 0) & (weight <= 1))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"{where}: row {row + 1} has the weight {weight[row]:g}; weights must lie in (0, 1], "
-            "where 1 is the closest link (turn a distance d into exp(-(d/s)^2))"
-        )
+    for row, one in enumerate(weight):
+        refuse_weight(one, f"{where}: row {row + 1}")
     kind = frame["type"].astype(str) if "type" in frame else ["edge"] * len(frame)
     triples = list(zip(*ends, kind, strict=True))
     if len(set(triples)) < len(triples):
         double = next(t for t in triples if triples.count(t) > 1)
         raise DataError(f"{where}: the edge {double[0]} -> {double[1]} of type {double[2]} is given twice; keep one")
     return Edges.of((index[s], index[t], w, k) for s, t, w, k in zip(*ends, weight, kind, strict=True))
+
+
+def refuse_weight(weight: float, of: str) -> None:
+    """One error for a weight that is not in (0, 1]."""
+    if not 0 < weight <= 1:
+        raise DataError(
+            f"{of} has the weight {weight:g}; weights must lie in (0, 1], where 1 is the closest link (turn a distance "
+            "d into exp(-(d/s)^2))"
+        )
 
 
 def refuse_unknown(named: Iterable[str], nodes: Sequence[str], where: str) -> None:
@@ -163,7 +167,7 @@ def from_lanes(content: Any, nodes: Sequence[str], where: str) -> Edges:
     Raises
     ------
     DataError
-        Another form, an unknown type or a lane that the data don't have.
+        Another form, an unknown type, a weight that is not in (0, 1] or a lane that the data don't have.
     """
     plain = {"direct": 1.0, "near": 0.5, "crossing": 0.5}
     index = {name: i for i, name in enumerate(nodes)}
@@ -177,6 +181,7 @@ def from_lanes(content: Any, nodes: Sequence[str], where: str) -> Edges:
                                     f"known are {', '.join(plain)}")  # fmt: skip
                 for end in ends:
                     target, weight = end if isinstance(end, list | tuple) else (end, plain[kind])
+                    refuse_weight(float(weight), f"{where}: the connection {lane} -> {target} ({kind})")
                     rows.append((lane, str(target), float(weight), kind))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core import checkpoints
 from .settings import Fit
 
 LEAST = 0.1  # of the rate, in schedule "magic"
@@ -62,19 +63,13 @@ class Keeper:
     current: dict[str, Any] | None = None
 
     @classmethod
-    def open(cls, path: Path, fingerprint: str) -> Keeper:
-        keeper = cls(path, fingerprint)
-        if path.exists():
-            saved = torch.load(path, weights_only=True)
-            if saved["fingerprint"] == fingerprint:
-                keeper.finished, keeper.current = saved["finished"], saved["current"]
-        return keeper
+    def open(cls, path: Path, fingerprint: str, log: Any) -> Keeper:
+        saved = checkpoints.load(path, fingerprint, log) or {}
+        return cls(path, fingerprint, **saved)
 
     def save(self, current: dict[str, Any] | None) -> None:
         self.current = current
-        part = self.path.with_name(f"{self.path.name}.part")
-        torch.save({"fingerprint": self.fingerprint, "finished": self.finished, "current": current}, part)
-        part.replace(self.path)
+        checkpoints.save(self.path, self.fingerprint, {"finished": self.finished, "current": current})
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Request:
     ----------
     path, graph, out: files. model: kept there, and used from there if it stands.
     method: ``residual`` (corrects ``base``) or ``spin`` (the published network). base: linear,
-    kriging or boosting (None: boosting, or kriging where the model is kept).
+    kriging, mice or boosting (None: boosting, or kriging where the model is kept).
     seconds: CPU seconds of training. level: of the intervals. hide: pattern of the held-out cells, or ``auto``.
     """
 
@@ -97,7 +97,9 @@ def check(request: Request) -> None:
     if request.seconds <= 0:
         raise PipelineError(f"--seconds {request.seconds}: must be above 0")
     if request.model and request.base == "boosting" and request.method == "residual":
-        raise PipelineError("--base boosting can't be kept in a model file (trees); use linear or kriging with --model")
+        raise PipelineError(
+            "--base boosting can't be kept in a model file (trees); use linear, mice or kriging with --model"
+        )
 
 
 def read(request: Request) -> tuple[Cube, list[str]]:

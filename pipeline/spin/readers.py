@@ -1,4 +1,4 @@
-"""Readers of the published data sets, named by the catalogue: metr_la, aqi36 and pems_lanes."""
+"""Readers that the catalogue and the user's own entries name: metr_la, aqi36, pems_lanes, and table."""
 
 from __future__ import annotations
 
@@ -9,38 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.config import Model, validated
+from ..core.config import validated
 from ..core.errors import DataError, first_line
 from ..core.tabular import read_csv
 from . import pickles
 from .columns import dates, numbers, places, refuse_lacking
 from .data_settings import Graph
 from .graph import along_road, from_matrix, from_places
+from .options import Metr, Options, Pems, Table
 from .raw import Raw, nowhere, select, zeros_to_missing
+from .readers_own import read_own
 
 PEMS_CHANNELS = {"speed": ("Avg Speed", "mph"), "occupancy": ("Avg Occ", "fraction"), "flow": ("Flow", "veh/5 min")}
-
-
-class Metr(Model):
-    """Options of ``metr_la``: the first time stamp of files that have none."""
-
-    start: str = "2012-03-01"
-    step: str = "5min"
-    zero_missing: bool = False
-    filled: bool = False
-
-
-class Aqi(Model):
-    """Options of ``aqi36``."""
-
-    zero_missing: bool = False
-
-
-class Pems(Model):
-    """Options of ``pems_lanes``: main-line stations in the direction of travel (the files don't tell the order)."""
-
-    order: list[str]
-    zero_missing: bool = False
 
 
 def _by_suffix(paths: Sequence[Path], suffixes: tuple[str, ...], holds: str, avoid: tuple[str, ...] = ()) -> Path:
@@ -136,7 +116,7 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
     DataError
         Files that don't fit together.
     """
-    chosen = validated(Aqi, options, "aqi36 options")
+    chosen = validated(Options, options, "aqi36 options")
     found = {word: next((p for p in paths if word in p.name), None) for word in ("ground", "missing", "latlng")}
     lacking = [word for word, path in found.items() if path is None]
     if lacking:
@@ -267,4 +247,28 @@ def _day(path: Path, order: Sequence[str]) -> tuple[pd.DataFrame, dict[str, floa
     return pd.DataFrame(parts), lengths
 
 
-READERS = {"metr_la": metr_la, "aqi36": aqi36, "pems_lanes": pems_lanes}
+def table(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_missing: bool | None) -> Raw:
+    """The user's own data: a file of values and, if there is one, a file of their graph (see ``readers_own``).
+
+    Raises
+    ------
+    DataError
+        More than two files, or what :func:`pipeline.spin.readers_own.read_own` refuses.
+    """
+    chosen = validated(Table, options, "table options")
+    if len(paths) > 2:
+        raise DataError(
+            f"own data are one file of values and at most one of their graph, got {len(paths)}: "
+            f"{', '.join(path.name for path in paths)}"
+        )
+    return read_own(
+        paths[0],
+        *paths[1:],
+        channels=chosen.channels,
+        zero_missing=chosen.zero_missing if zero_missing is None else zero_missing,
+        threshold=graph.threshold,
+        neighbours=graph.neighbours,
+    )
+
+
+READERS = {"metr_la": metr_la, "aqi36": aqi36, "pems_lanes": pems_lanes, "table": table}

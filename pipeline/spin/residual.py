@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import AdditiveAttention
+from .baselines import chained as around_profile
 from .cells import BOUND, SOURCE, Cells, Describer, Scene, sources
 from .cube import TRAIN, VAL, Cube
 from .intervals import LEVELS
@@ -136,7 +137,7 @@ class Residual:
     def training(self, seed: int, boost: Callable[[Cells], Tensor] | None) -> tuple[Scene, Cells]:
         """Training cells hidden again ``base.masks`` times, as they look then.
 
-        ``boost(cells)`` gives the base [n], scaled, where it isn't the line or kriging.
+        ``boost(cells)`` gives the base [n], scaled, where that is boosting.
         """
         cube, rng = self.cube, np.random.default_rng([seed, 3])
         shown = cube.visible(0)
@@ -161,10 +162,17 @@ class Residual:
         if kind == "kriging":
             offset = found.x[:, self.names.index("kriging")]
         else:
-            offset = boost(found) - found.base
+            offset = (self.chained(visible, found) if kind == "mice" else boost(found)) - found.base
             found.x = torch.cat([found.x, offset[:, None].clamp(-BOUND, BOUND)], 1)
         found.base = found.base + offset
         return found
+
+    def chained(self, visible: np.ndarray, cells: Cells) -> Tensor:
+        """[n] what the baseline MICE says of cells, by departures from the daily profile; scaled."""
+        space = self.describer.space
+        z = space.scaled(np.where(visible, self.cube.value, np.nan))
+        filled = around_profile(z, space.profile)  # [S, T]
+        return torch.from_numpy(filled[cells.home.numpy(), cells.time.numpy()].astype(np.float32))
 
     def build(self, features: int, seed: int) -> ResidualSPIN:
         torch.manual_seed(seed)

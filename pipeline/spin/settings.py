@@ -6,9 +6,23 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..core.config import ArmSettings, Model
+from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
 from .data_settings import BASELINES, METRICS, Baselines, Boosting, Data, Longer, Prepare, Simulation
+from .options import READERS
+
+OWN_DATA = READERS  # what the user's own data may be: kind -> reader -> its options
+
+OF_ATTENTION = ("self_attention", "causal", "max_temporal_distance", "degree_norm")  # read by kind spin alone
+OF_GRAPH = ("embedding", "edge_weights", "edge_types", "direction")  # read by spin and spin_h
+
+
+def refuse_changed(group: Model, names: tuple[str, ...], reader: str) -> None:
+    """An error for the first of some settings that isn't at its default although it is not read."""
+    for name in names:
+        default, found = type(group).model_fields[name].default, getattr(group, name)
+        if found != default:
+            raise ValueError(f"{name} is not read by {reader}: leave it at {default!r} (it is {found!r})")
 
 
 class Network(Model):
@@ -44,13 +58,15 @@ class Network(Model):
             raise ValueError(f"hidden ({self.hidden}) must be even: half sines, half cosines")
         if self.kind == "spin_h" and self.embedding == "places":
             raise ValueError("kind spin_h keeps hubs a node, so embedding must be table")
+        unread = {"spin_h": OF_ATTENTION, "residual": (*OF_ATTENTION, *OF_GRAPH)}.get(self.kind, ())
+        refuse_changed(self, unread, f"kind {self.kind}")
         return self
 
 
 class Base(Model):
     """kind residual: where it starts, and what it looks at."""
 
-    imputer: Literal["linear", "kriging", "boosting"] = Field("linear", description="what the network corrects")
+    imputer: Literal["linear", "kriging", "mice", "boosting"] = Field("linear", description="what the network corrects")
     masks: int = Field(8, ge=1, le=64, description="times that the training cells are hidden again")
     neighbours: int = Field(8, ge=1, le=64, description="most correlated series that are attended to (K)")
     reach: int = Field(4, ge=0, le=48, description="rows before and after that are attended to in a neighbour")
@@ -139,6 +155,10 @@ class Train(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
+        if self.network.kind == "residual":
+            refuse_changed(self.unseen, ("share",), "kind residual")
+            refuse_changed(self.fit, ("distil", "grow", "readouts"), "kind residual")
+            refuse_changed(self.fit.augment, ("drop_edges", "noise", "slide"), "kind residual")
         if self.unseen.share > 0 and self.network.embedding != "places":
             raise ValueError("unseen.share above 0 needs network.embedding places: a table knows no new node")
         if self.uncertainty.head != "none" and self.network.kind in ("spin", "spin_h", "stack"):
@@ -162,6 +182,18 @@ class Settings(Evaluate, ArmSettings):
     boosting_long: Longer = Longer()
     attention: Attention = Attention()
 
+    def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
+        if self.network.kind == "stack":
+            if len(arm.needs) != 1:
+                return f"averages one arm with boosting: state it as `needs: [<arm>]`, now it needs {arm.needs}"
+            if "boosting" not in scenario.baselines:
+                return (
+                    f"needs the baseline boosting, which is not among the scenario's ({', '.join(scenario.baselines)})"
+                )
+        elif (self.fit.distil or self.fit.grow) and len(arm.needs) != 1:
+            return f"learns from or grows out of one arm: state it as `needs: [<arm>]`, now it needs {arm.needs}"
+        return None
+
 
 class Plot(Model):
     language: Literal["en", "zh"] = "en"
@@ -177,5 +209,6 @@ STAGES = {
     "parameters": Stage("pipeline.spin.parameters:table", Model, torch=True),
     "plot": Stage("pipeline.spin.figures:plot", Plot),
     "analyse": Stage("pipeline.spin.analysis:analyse", Plot),
+    "bench": Stage("pipeline.spin.bench:bench", Model),
     "ablation": Stage("pipeline.core.tables:assemble", Model),
 }

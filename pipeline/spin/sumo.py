@@ -20,13 +20,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..core.errors import DataError
-from .data_settings import Simulation
+from .data_settings import WARM_UP_S, Simulation
 from .graph import Edges
 from .raw import Raw
 
 START_H = 6  # the hour at which a day begins
 BEFORE_END_M = 40  # place of the loops: queues of a red light reach them
-WARM_UP_S = 900  # driven before the first interval that counts: the network starts empty
 CHANNELS = {"avg_speed": "km/h", "avg_occupancy": "fraction", "total_vehicles": "vehicles"}
 CROSSING, NEAR, DIRECT = 0.5, 0.5, 1.0  # weights of the edge types, as the lane layout has them
 
@@ -131,7 +130,7 @@ def day(settings: Simulation, number: int, net: Path, names: list[str], folder: 
         sumo,
         folder,
     )
-    skipped = -(-WARM_UP_S // settings.every)  # intervals that begin in the warm-up
+    skipped = WARM_UP_S // settings.every  # intervals of the warm-up
     values = np.full((end // settings.every - skipped, len(names), len(CHANNELS)), np.nan)
     index = {name: i for i, name in enumerate(names)}
     for _, interval in ElementTree.iterparse(counted):

@@ -40,7 +40,7 @@ def train(job: Job, settings: Train, log: Any) -> Result:
         raise DataError(f"{cube.info['name']} has no coordinates; take network.embedding: table for it")
     code = "".join(digest(path) for path in job.inputs.get("code", []))
     fingerprint = hashlib.sha256(f"{log.key} {code}".encode()).hexdigest()
-    keeper = Keeper.open(log.checkpoint_path(".pt"), fingerprint)
+    keeper = Keeper.open(log.checkpoint_path(".pt"), fingerprint, log)
     if keeper.current is not None:
         log.resume(int(keeper.current["step"]))
     run = _residual if settings.network.kind == "residual" else _published

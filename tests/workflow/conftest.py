@@ -197,28 +197,44 @@ def new_project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
         project.end()
 
 
+def pretend(project: Project, *targets: str) -> None:
+    """A run that never was: outputs are empty, Snakemake's records are as after a run."""
+    code, text = project.call("-n", *targets)
+    assert code == 0, text
+    weather = load_catalog()["nyc_weather"]
+    for output in re.findall(r"^ {4}output: (.*)$", text, re.M):
+        for path in (project / name for name in output.split(", ")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.name == weather.files[0].name:
+                shutil.copy(package_file(weather, weather.files[0]), path)
+            elif path.suffix in (".zarr", ""):
+                path.mkdir()
+            else:
+                path.write_text("{}")
+    code, text = project.call("--touch", "--forceall", *targets)
+    assert code == 0, text
+
+
 @pytest.fixture(scope="session")
 def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after a light run that never was: outputs are empty, Snakemake's records are as after a run."""
+    """The project after a light run that never was."""
+    base = tmp_path_factory.getbasetemp()
+    return once(base, "pretended", lambda folder: pretend(copy_project(folder, tracked=False), "light"))
 
-    def build(folder: Path) -> None:
-        project = copy_project(folder, tracked=False)
-        code, text = project.call("-n", "light")
-        assert code == 0, text
-        weather = load_catalog()["nyc_weather"]
-        for output in re.findall(r"^ {4}output: (.*)$", text, re.M):
-            for path in (folder / name for name in output.split(", ")):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if path.name == weather.files[0].name:
-                    shutil.copy(package_file(weather, weather.files[0]), path)
-                elif path.suffix in (".zarr", ""):
-                    path.mkdir()
-                else:
-                    path.write_text("{}")
-        code, text = project.call("--touch", "--forceall", "light")
-        assert code == 0, text
 
-    return once(tmp_path_factory.getbasetemp(), "pretended", build)
+@pytest.fixture(scope="session")
+def pretended_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """As `pretended`, of other targets in a project that is first made ready for them."""
+
+    def prepared(name: str, make_ready: Callable[[Project], None], *targets: str) -> Path:
+        def build(folder: Path) -> None:
+            project = copy_project(folder, tracked=False)
+            make_ready(project)
+            pretend(project, *targets)
+
+        return once(tmp_path_factory.getbasetemp(), name, build)
+
+    return prepared
 
 
 @pytest.fixture(scope="session")

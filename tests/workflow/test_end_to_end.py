@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pipeline.fsnet import forecasts
 
@@ -168,7 +170,7 @@ def test_interrupted_runs_resume_to_the_bit_and_redo_nothing(new_project, finish
     shutil.rmtree(arm)
     for path in (TABLE, f"{DELAYED}/scenario.json"):
         (project / path).unlink()
-    checkpoint, running = arm / "evaluate.checkpoint.npz", arm / "evaluate.running.json"
+    checkpoint, running = arm / "evaluate.checkpoint.pt", arm / "evaluate.running.json"
 
     def started():
         """Snakemake, when the stream has gone on to another checkpoint; and the process of the job."""
@@ -182,8 +184,8 @@ def test_interrupted_runs_resume_to_the_bit_and_redo_nothing(new_project, finish
         return process, json.loads(running.read_text())["pid"]
 
     def steps():
-        with np.load(checkpoint) as saved:
-            return saved["forecasts"].shape[1]
+        content = checkpoint.read_bytes().partition(b"\n")[2]  # behind its digest
+        return torch.load(io.BytesIO(content), weights_only=True)["content"]["forecasts"].shape[1]
 
     process, job = started()
     os.kill(job, signal.SIGKILL)

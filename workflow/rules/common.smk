@@ -102,12 +102,15 @@ def scenario(system, key):
     return lambda wc: getattr(plan.system(wc.root, system).scenario(wc.scenario), key)
 
 
-def code(system, stage):
-    """Source files of a stage, as inputs: editing one reruns the stages that import it. Never in a remote store."""
+def sources(paths):
+    """Files of the project as inputs: relative where they lie in the folder of the call. Never in a remote store."""
     here = Path.cwd()
-    return [
-        local(str(path.relative_to(here) if path.is_relative_to(here) else path)) for path in plan.code(system, stage)
-    ]
+    return [local(str(path.relative_to(here) if path.is_relative_to(here) else path)) for path in paths]
+
+
+def code(system, stage):
+    """Source files of a stage, as inputs: editing one reruns the stages that import it."""
+    return sources(plan.code(system, stage))
 
 
 def growing(amount):

@@ -15,6 +15,7 @@ rule fsnet_prepare:
         "{root}/fsnet/{dataset}/{scenario}/prepare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1000),  # measured: 180 MB (WTH, 35,064 rows)
         runtime=growing(5),  # minutes; measured: 2 s
@@ -39,6 +40,7 @@ rule fsnet_train:
         "{root}/fsnet/{dataset}/{scenario}/{arm}/train.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(2000),  # measured: 820 MB (regimes, 5 seeds side by side)
         runtime=growing(30),  # minutes; measured: 17 s
@@ -63,6 +65,7 @@ rule fsnet_baselines:
         "{root}/fsnet/{dataset}/{scenario}/baselines.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1500),  # measured: 590 MB (WTH)
         runtime=growing(60),  # minutes; measured: 7 (WTH)
@@ -86,6 +89,7 @@ rule fsnet_evaluate:
         "{root}/fsnet/{dataset}/{scenario}/{arm}/evaluate.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1500),  # measured: 470 MB (regimes, 5 seeds)
         runtime=growing(120),  # minutes; measured: 6 (regimes, 5 seeds)
@@ -111,6 +115,7 @@ rule fsnet_compare:
         "{root}/fsnet/{dataset}/{scenario}/compare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1000),  # measured: 240 MB (WTH)
         runtime=growing(10),  # minutes; measured: 9 s
@@ -154,6 +159,7 @@ rule fsnet_plot:
         "{root}/fsnet/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1500),  # measured: 320 MB
         runtime=growing(10),  # minutes; measured: 20 s

@@ -60,6 +60,7 @@ rule report:
     input:
         pages=lambda wc: pages(wc.root),
         sweeps=lambda wc: sweeps(wc.root),
+        benchmarks=lambda wc: benchmarks(wc.root),
         graph="{root}/graph",
     output:
         html="{root}/report.html",

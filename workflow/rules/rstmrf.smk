@@ -16,11 +16,12 @@ rule rstmrf_iri:
         day=r"\d{8}",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1500),  # measured: 690 MB
         runtime=growing(5),  # minutes; measured: 12 s of CPU
     params:
-        settings=lambda wc: {"iri": plan.system(wc.root, "rstmrf").section.settings["iri"]},
+        settings=rstmrf_iri_settings,
     script:
         "../scripts/run_stage.py"
 
@@ -38,9 +39,10 @@ rule rstmrf_prepare:
         "{root}/rstmrf/{dataset}/{scenario}/prepare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(2000),  # measured: 840 MB
-        runtime=growing(10),  # minutes; measured: 11 s of CPU
+        mem_mb=growing(2000),  # measured: 850 MB
+        runtime=growing(10),  # minutes; measured: 13 s of CPU
     params:
         settings=settings("rstmrf", "prepare"),
         source=source("rstmrf"),
@@ -59,6 +61,7 @@ rule rstmrf_tec:
         "{root}/rstmrf/{dataset}/{scenario}/tec.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1000),  # measured: 270 MB (two days of maps)
         runtime=growing(10),  # minutes; measured: 6 s (two days of maps)
@@ -82,6 +85,7 @@ rule rstmrf_baselines:
         "{root}/rstmrf/{dataset}/{scenario}/baselines.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(3000),  # measured: 1430 MB
         runtime=growing(60),  # minutes; measured: 240 s of CPU
@@ -106,6 +110,7 @@ rule rstmrf_train:
         "{root}/rstmrf/{dataset}/{scenario}/{arm}/train.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(3000),  # measured: 1790 MB
         runtime=growing(120),  # minutes; measured: 640 s of CPU
@@ -132,6 +137,7 @@ rule rstmrf_evaluate:
         "{root}/rstmrf/{dataset}/{scenario}/{arm}/evaluate.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(2500),  # measured: 1210 MB
         runtime=growing(60),  # minutes; measured: 29 s of CPU
@@ -159,6 +165,7 @@ rule rstmrf_compare:
         "{root}/rstmrf/{dataset}/{scenario}/compare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(2000),  # measured: 860 MB
         runtime=growing(10),  # minutes; measured: 7 s of CPU
@@ -182,9 +189,10 @@ rule rstmrf_memory:
         "{root}/rstmrf/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(1500),  # measured: 300 MB (light)
-        runtime=growing(10),  # minutes; measured: 60 s (light)
+        mem_mb=growing(1500),  # measured: 270 MB (scenario tradeoffs)
+        runtime=growing(10),  # minutes; measured: 2 s of CPU
     params:
         settings={"language": plan.config.language},
     script:
@@ -229,9 +237,10 @@ rule rstmrf_plot:
         "{root}/rstmrf/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(1500),  # measured: 450 MB (light)
-        runtime=growing(10),  # minutes; measured: 34 s (light)
+        mem_mb=growing(1500),  # measured: 630 MB (the default table)
+        runtime=growing(10),  # minutes; measured: 16 s of CPU
     params:
         settings={"language": plan.config.language},
     script:

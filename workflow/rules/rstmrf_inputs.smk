@@ -13,6 +13,12 @@ def rstmrf_days(wc):
     return [f"{wc.root}/rstmrf/iri/{day:%Y%m%d}.zarr" for day in sorted(days)]
 
 
+def rstmrf_iri_settings(wc):
+    """Settings of a day's maps, which all scenarios share."""
+    base = plan.system(wc.root, "rstmrf").section.settings
+    return {group: base[group] for group in ("iri", "weather")}
+
+
 def rstmrf_table_estimates(wc):
     """Estimates of all arms of a table's scenarios: what the figures are drawn from."""
     had, _ = plan.available("rstmrf", wc.root, wc.table, mode())

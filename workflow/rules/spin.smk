@@ -15,9 +15,10 @@ rule spin_prepare:
         "{root}/spin/{dataset}/{scenario}/prepare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(1500),  # measured: 190 MB
-        runtime=growing(20),  # minutes; measured: 10 s; the simulated city 42 s (light)
+        mem_mb=growing(1500),  # measured: 190 MB (METR-LA week)
+        runtime=growing(20),  # minutes; measured: 14 s of CPU (the simulated city)
     params:
         settings=settings("spin", "prepare"),
         source=source("spin"),
@@ -38,9 +39,10 @@ rule spin_baselines:
         "{root}/spin/{dataset}/{scenario}/baselines.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(3000),  # measured: 580 MB
-        runtime=growing(30),  # minutes; measured: 190 s of CPU
+        mem_mb=growing(3000),  # measured: 760 MB (AQI-36)
+        runtime=growing(30),  # minutes; measured: 190 s of CPU (METR-LA week)
     params:
         settings=settings("spin", "baselines"),
         baselines=scenario("spin", "baselines"),
@@ -61,8 +63,9 @@ rule spin_train:
         "{root}/spin/{dataset}/{scenario}/{arm}/train.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(3000),  # measured: 1030 MB
+        mem_mb=growing(3000),  # measured: 1590 MB (spin_residual, lanes with outages)
         runtime=growing(600),  # minutes; measured: 260 s of CPU; the published recipe is hours long
         gpu=gpu("spin", "train"),
     params:
@@ -85,9 +88,10 @@ rule spin_evaluate:
         "{root}/spin/{dataset}/{scenario}/{arm}/evaluate.benchmark.tsv"
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(3000),  # measured: 750 MB (spin_residual)
-        runtime=growing(60),  # minutes; measured: 11 s of CPU (spin_residual); spin and spin_h: 15 s (light)
+        mem_mb=growing(3000),  # measured: 870 MB (spin_residual, lanes)
+        runtime=growing(60),  # minutes; measured: 20 s of CPU (spin_residual, METR-LA week)
         gpu=gpu("spin", "evaluate"),
     params:
         settings=settings("spin", "evaluate"),
@@ -110,9 +114,10 @@ rule spin_compare:
         "{root}/spin/{dataset}/{scenario}/compare.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
-        mem_mb=growing(2000),  # measured: 210 MB
-        runtime=growing(15),  # minutes; measured: 6 s
+        mem_mb=growing(2000),  # measured: 270 MB (METR-LA week)
+        runtime=growing(15),  # minutes; measured: 2 s of CPU
     params:
         settings=settings("spin", "compare"),
         entry=lambda wc: plan.system(wc.root, "spin").scenario(wc.scenario).model_dump(exclude={"settings"}),
@@ -169,6 +174,7 @@ rule spin_plot:
         "{root}/spin/figures/{table}.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(1500),  # measured: 130 MB (light)
         runtime=growing(10),  # minutes; measured: 4 s (light)
@@ -213,6 +219,7 @@ rule spin_attention:
         "{root}/spin/{dataset}/{scenario}/{arm}/attention.log",
     conda:
         "../../envs/cpu.yaml"
+    threads: 1
     resources:
         mem_mb=growing(3000),  # measured: 470 MB (light)
         runtime=growing(20),  # minutes; measured: 4 s of CPU (light)

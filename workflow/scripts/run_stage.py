@@ -24,7 +24,7 @@ try:
             outputs=dict(job.output.items()),
             settings=facts.pop("settings"),
             seeds=list(facts.pop("seeds", [0])),
-            threads=job.threads,
+            threads=facts.pop("threads", job.threads),
             device=job.config.get("device", "auto"),
             facts=facts,
             log=Path(job.log[0]),

@@ -174,6 +174,10 @@ WRONG = {
     "number for the arms": (fsnet(arms=3), ["fsnet.arms", "map names", "3"]),
     "number for an arm": (fsnet(arms={"ogd": 3}), ["fsnet.arms.ogd", "map names", "3"]),
     "list for a scenario": (fsnet(scenarios={"delayed": [1]}), ["fsnet.scenarios.delayed", "map names", "[1]"]),
+    "a leak that isn't named": (
+        fsnet(arms={"nomem": {"settings": {"online": {"feedback": "immediate"}}}}),
+        ["fsnet.scenarios.", "'nomem'", "labels of the future", "`leaky: true`"],
+    ),
     "immediate learns every few steps": (
         fsnet(scenarios={"immediate": {"settings": {"online": {"every": 4}}}}),
         ["scenarios.immediate", "online.every", "must be 1"],

@@ -128,7 +128,6 @@ def test_hand_written_gradients_are_autograds(window, batch, variety, extras):
     if extras:
         options = {
             "weights": torch.arange(1.0, batch + 1),
-            "mask": noise(2, batch, 4, seed=2) > -1,
             "soft": y + 1,
             "soft_weights": torch.full((2, batch), 0.2, dtype=torch.float64),
         }
@@ -142,9 +141,7 @@ def test_hand_written_gradients_are_autograds(window, batch, variety, extras):
                 conv.long[:, :, slice(0, 3) if g.taps == 3 else slice(1, 2)] = average
         error = plain(x[r]) - y[r]
         if extras:
-            mask = options["mask"][r]
-            each = (error * mask).pow(2).sum(1) / mask.sum(1).clamp_min(1)
-            loss = (each * options["weights"]).sum() + 0.2 * (error - 1).pow(2).mean(1).sum()
+            loss = (error.pow(2).mean(1) * options["weights"]).sum() + 0.2 * (error - 1).pow(2).mean(1).sum()
         else:
             loss = error.pow(2).mean()
         loss.backward()
@@ -345,16 +342,6 @@ def test_replay_loss_is_the_published_sum():
     after = learn(state, x, y, LearnSettings(1e-3), weights=weights)
     torch.testing.assert_close(after.report.loss[0], wanted)
     torch.testing.assert_close(after.flat["exp_avg"], short.flat["exp_avg"], rtol=1e-4, atol=1e-7)
-
-
-def test_masked_labels_are_never_read():
-    state = init_state(small(), [0])
-    x, y = noise(1, 2, 20, 3), noise(1, 2, 4)
-    mask = torch.tensor([[[True, True, False, False], [False] * 4]])
-    poisoned = torch.where(mask, y, torch.nan)
-    a, b = (learn(state, x, labels, LearnSettings(1e-3), mask=mask) for labels in (y, poisoned))
-    assert tensors_equal(a, b)
-    assert torch.isfinite(b.flat["parameters"]).all()
 
 
 def test_head_only_moves_the_read_out_alone():

@@ -4,18 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.rstmrf.direction import direction_loss, gate, per_km, tec_gradient
-from pipeline.rstmrf.inputs import EARTH_KM
-
-
-def test_the_gradient_of_an_exponential_field_is_its_exponents_slope():
-    lat, lon = np.arange(-60, 61, 1.0), np.arange(-180, 180, 1.0)
-    phi, lam = np.radians(lat)[:, None], np.radians(lon)[None]
-    tec = np.exp(np.sin(phi) + np.cos(phi) * np.cos(lam))[None]  # ln TEC = z + x on the unit sphere
-    north, east = tec_gradient(tec, lat, lon)[:, 0]
-    inside = slice(1, -1)
-    assert north[inside] * EARTH_KM == pytest.approx((np.cos(phi) - np.sin(phi) * np.cos(lam))[inside], abs=2e-3)
-    assert east * EARTH_KM == pytest.approx(-np.sin(lam) + 0 * phi, abs=1e-3)  # d/dlon / cos(lat)
+from pipeline.rstmrf import point
+from pipeline.rstmrf.direction import direction_loss, gate, per_km
+from pipeline.rstmrf.problem import make_problem
+from pipeline.rstmrf.settings import Learn
+from pipeline.rstmrf.tec import EARTH_KM
 
 
 def test_derivatives_per_degree_become_per_km_of_arc():
@@ -43,6 +36,35 @@ def test_the_gate_is_open_at_the_peak_and_shut_below():
     size = torch.tensor([1e-3, 1e-3, 0.0])
     got = gate(torch.tensor([300.0, 120.0, 300.0]), torch.tensor(300.0), size)
     assert got.tolist() == pytest.approx([1.0, np.exp(-9.0), 0.0])
+
+
+@pytest.mark.parametrize("target", ["anchored", "learned"])
+def test_the_gate_is_that_of_tec_whatever_the_target(toy_world, monkeypatch, target):
+    """Learned and anchored directions differ in the target alone: both count where TEC has a slope."""
+    settings = Learn.model_validate(
+        {
+            "network": {"hidden": 8, "basis": 8, "lstm": 8, "tec_factor": 30, "tec_features": 4},
+            "losses": {"direction": 0.1, "direction_target": target, "direction_gate": True, "volume_points": 64},
+        }
+    )
+    problem = make_problem(toy_world, settings.network)
+    sizes = []
+    monkeypatch.setattr(point, "gate", lambda alt, height, size: sizes.append(size) or torch.ones_like(size))
+    seen = []
+    slope = type(problem).slope_of_tec
+    monkeypatch.setattr(type(problem), "slope_of_tec", lambda self, c: seen.append(c.detach()) or slope(self, c))
+    objective = point.Objective(problem, point.build(problem, settings), settings.losses, torch.Generator())
+    objective(0, torch.arange(100), (0.0, 8.0))
+    assert torch.equal(sizes[0], slope(problem, seen[0]).norm(dim=1)) and sizes[0].shape == (64,)
+
+
+def test_the_slope_of_tec_at_a_point_is_that_of_its_hour(toy_world):
+    problem = make_problem(toy_world, Learn.model_validate({"network": {"tec_factor": 30, "conv_layers": 0}}).network)
+    at = torch.tensor([[10.0, -180.0, 300.0, 5.5], [10.0, 179.9999, 300.0, 5.5], [-30.0, 20.0, 150.0, 17.2]])
+    found = problem.slope_of_tec(at)
+    assert torch.allclose(found[0], problem.anchor[5, :, 100, 0], atol=1e-9)
+    assert torch.allclose(found[1], found[0], atol=1e-7)  # no seam
+    assert torch.allclose(found[2], problem.anchor[17, :, 60, 200], atol=1e-8)
 
 
 def collapse(anchored: bool):

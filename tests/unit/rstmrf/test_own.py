@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from pipeline.cli import main
 from pipeline.core.errors import DataError
-from pipeline.rstmrf import own
+from pipeline.rstmrf import own, weather
 
 COSMIC = ("ionPrf_C2E2.2024.129.20.57.G31_0001.nc", "ionPrf_C2E4.2024.129.20.33.G26_0001.nc")
 DAY = "2024-05-08"
@@ -158,3 +158,17 @@ def test_the_commands_on_two_real_profiles(data_dir, tmp_path, capsys):
     assert "--azimuth and --elevation" in capsys.readouterr().err
     assert main([*place[:5], "--map", "--hmf2", "--out", str(tmp_path / "map.csv")]) == 0
     assert len((tmp_path / "map.csv").read_text().splitlines()) == 1 + 13 * 24
+
+
+def test_days_whose_space_weather_was_not_observed_are_an_error_or_flagged(tmp_path, capsys):
+    day = weather.last_observed() + timedelta(days=2)
+    chapman(tmp_path / f"{day:%Y%m%d}_0700_ahead.txt")
+    out = tmp_path / "ne.nc"
+    ask = ["rstmrf", "reconstruct", "--profiles", str(tmp_path), "--out", str(out), "--step", "15"]
+    assert main([*ask, "--alt", "200", "400", "100"]) == 1
+    said = capsys.readouterr().err
+    assert f"space weather of {day} was not observed" in said and "--beyond flag" in said and not out.exists()
+    assert main([*ask, "--alt", "200", "400", "100", "--beyond", "flag"]) == 0
+    assert f"predicted after {weather.last_observed()}" in capsys.readouterr().out
+    with xr.open_dataset(out) as made:
+        assert made.attrs["space_weather"] == f"predicted after {weather.last_observed()}"

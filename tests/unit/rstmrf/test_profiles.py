@@ -54,6 +54,39 @@ def test_real_profiles_pass_once_their_bottoms_are_cut(data_dir):
     assert all("cut" in one.notes[-1] for one in kept)
 
 
+def iga(path, **attrs):
+    """An igaPrf as its description has it: an ionPrf with the unaided retrieval and the aiding background beside."""
+    alt = ALT[::-1]  # from the top down
+    ne = chapman(alt) / 1e6
+    columns = {"MSL_alt": alt, "GEO_lat": np.linspace(5, -5, len(alt)), "GEO_lon": np.linspace(170, 190, len(alt))}
+    columns |= {"TEC_cal": 0 * alt, "ELEC_dens": ne, "ELEC_dens_orig": ne - 2e5, "ELEC_dens_bg": 0.5 * ne}
+    data = xr.Dataset({name: (("MSL_alt",), values) for name, values in columns.items() if name != "MSL_alt"})
+    data = data.assign_coords(MSL_alt=alt)
+    for name in ("ELEC_dens", "ELEC_dens_orig", "ELEC_dens_bg"):
+        data[name].attrs["units"] = "el/cm3"
+    stamp = {"year": 2024, "month": 5, "day": 10, "hour": 17, "minute": 3, "second": 12.5}
+    data.attrs = {**stamp, "fileStamp": "C2E1.2024.131.17.03.G05", **attrs}
+    data.to_netcdf(path)
+    return path
+
+
+def test_of_an_igaprf_the_aided_densities_are_read(tmp_path):
+    """Not the unaided ones, whose bottom is negative, and not the background."""
+    (one,) = profiles.read(iga(tmp_path / "igaPrf_C2E1.2024.131.17.03.G05_0001_nc"))
+    assert one.name == "C2E1.2024.131.17.03.G05" and np.array_equal(one.alt_km, ALT)
+    assert one.ne == pytest.approx(chapman(), rel=1e-12) and one.ne.min() > 0
+    assert (one.lat[0], one.lat[-1]) == (-5, 5) and (one.lon[0], one.lon[-1]) == (-170, 170)
+    assert set(one.time) == {np.datetime64("2024-05-10T17:03:12.500")} and one.folds == 0
+    assert "aided Abel retrieval" in one.notes and "longitudes 0..360 brought to -180..180" in one.notes
+    kept, left = quality.checked([one])
+    assert len(kept) == 1 and not left
+
+
+def test_an_igaprf_whose_time_cannot_be_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no valid time"):
+        profiles.read(iga(tmp_path / "igaPrf_bad.nc", month=13))
+
+
 def test_fy3_text_has_longitude_first_and_its_time_in_the_name(tmp_path):
     (one,) = profiles.read(text(tmp_path / "20240912_0345.txt", head="lon lat alt ne\n"))
     assert one.time[0] == np.datetime64("2024-09-12T03:45") and one.lon[0] == 10 and one.lat[0] == 40

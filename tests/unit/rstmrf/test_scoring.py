@@ -95,6 +95,20 @@ def test_the_interval_of_the_skill_covers_the_skill(toy_world, toy_truth, refere
     assert low < scoring.score(one, reference)["skill"] < high
 
 
+def test_days_are_whole_and_resampled_whole():
+    """Three days that lose 1, 2 and 3 of 10: of three draws with replacement all three days are the best (or worst) one
+    in 1 of 27 cases, which is more than 2.5 %."""
+    days = np.array([[1.0, 10], [2, 10], [3, 10]])
+    blocks = np.repeat(days / 4, 4, axis=0)
+    (found,) = scoring.by_day([blocks])
+    assert found == pytest.approx(days)
+    assert scoring.skill_interval([found]) == pytest.approx([0.7, 0.9])
+    difference = scoring.skill_difference([blocks], [blocks + [0.25, 0.0]])  # the second loses 1 a day more
+    assert difference["ci95_by_day"] == pytest.approx([0.1, 0.1]) and difference["difference"] == pytest.approx(0.1)
+    assert scoring.by_day([blocks, blocks[:8]]) is None  # two days of a world say nothing
+    assert scoring.skill_difference([blocks[:8]], [blocks[:8]])["ci95_by_day"] is None
+
+
 def test_estimates_come_back_from_disk(tmp_path, toy_world, toy_truth):
     first = perfect(toy_world, toy_truth, sd=0.2)
     second = perfect(toy_world, toy_truth)

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.core import stages
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.rstmrf import iri, nature, orbit, periods, random_fields, simulation, world
 from pipeline.rstmrf.coordinates import local_time
@@ -90,14 +92,26 @@ def test_the_truth_is_not_of_iri_shape(toy_world):
 
 
 def test_errors_of_profiles_are_as_stated():
-    """Standardised by the stated errors, noise has variance one; a profile's mean error keeps its common part."""
-    rng = np.random.default_rng(4)
-    alt = np.linspace(125, 495, 12)
-    sigma = simulation.level_errors(alt)
-    assert sigma[0] > 2 * sigma[-1]
-    near = np.exp(-0.5 * ((alt[:, None] - alt) / simulation.VERTICAL_KM) ** 2)
-    draws = rng.multivariate_normal(np.zeros(12), near * np.outer(sigma, sigma) + np.diag(sigma**2), 5000)
-    assert draws.std(axis=0) == pytest.approx(np.sqrt(2) * sigma, rel=0.05)
+    """Of a truth of zero the observations are the errors: white and vertically correlated ones of the stated size,
+    and the offset of the whole profile, which all that two far levels share is."""
+
+    class Nothing:
+        def log10_ne(self, points):
+            return np.zeros(len(points))
+
+    found = simulation._profiles(Nothing(), simulation.Size(), np.random.default_rng(4))
+    obs, error, exact, number, withheld, sigma = found
+    assert not exact.any() and sigma == pytest.approx(simulation.level_errors(obs.alt_km))
+    count = number.max() + 1
+    assert withheld.sum() == 12 * round(0.12 * count)
+    error, sigma, alt = (part.reshape(count, 12) for part in (error, sigma, obs.alt_km))
+    offset = simulation.SIGMA_PROFILE**2
+    assert (error / np.sqrt(offset + 2 * sigma**2)).std(axis=0) == pytest.approx(np.ones(12), rel=0.06)
+    for one, other in ((0, 1), (5, 6), (3, 5)):
+        near = np.exp(-0.5 * ((alt[:, one] - alt[:, other]) / simulation.VERTICAL_KM) ** 2)
+        stated = np.mean(offset + near * sigma[:, one] * sigma[:, other])
+        assert np.mean(error[:, one] * error[:, other]) == pytest.approx(stated, rel=0.15)
+    assert np.mean(error[:, 0] * error[:, 11]) == pytest.approx(offset, abs=6e-4)
 
 
 def test_an_eighth_of_the_profiles_is_withheld_whole(toy_world):
@@ -156,3 +170,22 @@ def test_scaling_by_tec_brings_the_background_to_the_observed_content(toy_world)
 def test_worlds_without_tec_scale_nothing(toy_world):
     empty = replace(toy_world, tec=np.full_like(toy_world.tec, np.nan))
     assert not empty.has_tec and np.array_equal(empty.tec_scaled, empty.param)
+
+
+def test_the_code_digest_covers_every_module_that_a_world_comes_from():
+    needed = {Path(path) for path in stages.code("pipeline.rstmrf.simulation:simulate")}
+    own = {path.stem for path in needed if path.parent.name == "rstmrf"}
+    assert own | {"iri_day"} == set(simulation.CODE)  # iri_day makes the maps that it is given
+
+
+def test_the_data_digest_covers_what_is_observed_and_what_is_scored(toy_world, toy_truth):
+    known = simulation.data_digest(toy_world, toy_truth)
+    assert known == toy_world.attrs["data_digest"]
+    held = toy_world.obs_withheld.copy()
+    held[:12] = ~held[:12]
+    truths = [replace(toy_truth, **{name: getattr(toy_truth, name) + 1}) for name in ("dense", "nmf2", "hmf2", "tec")]
+    others = [replace(toy_world, obs_withheld=held), replace(toy_world, column_lat=-toy_world.column_lat)]
+    others.append(replace(toy_world, drivers=replace(toy_world.drivers, kp=toy_world.drivers.kp + 1)))
+    found = [simulation.data_digest(toy_world, one) for one in truths]
+    found += [simulation.data_digest(one, toy_truth) for one in others]
+    assert len({known, *found}) == 8

@@ -9,7 +9,7 @@ from pipeline.core.stages import Job, Stage, run
 from pipeline.rstmrf import estimates, scoring
 from pipeline.rstmrf import world as worlds
 from pipeline.rstmrf.analysis import report
-from pipeline.rstmrf.memory_table import parameters, rows
+from pipeline.rstmrf.memory_table import disk, logs_of, parameters, rows
 from pipeline.rstmrf.prepare import info
 from pipeline.rstmrf.settings import STAGES, Learn, Nothing, Settings
 
@@ -97,6 +97,37 @@ def test_the_memory_table_sets_counted_beside_stated(scenario):
     assert row["seed_mb"] == 500.0 and row["saved_tensors_mb"] > 0 and row["estimated_mb"] > 0
     table = parameters(scenario["arms"]["seed"])
     assert table["total"]["counted"] == sum(v["counted"] for k, v in table.items() if k != "total")
+
+
+def test_the_seeds_disk_table_is_counted_as_the_seed_counts(tmp_path):
+    """173,411 weights of 4 bytes, twice as much in moments, ten files; 720 maps of 46 x 91."""
+    settings = Learn().model_dump(mode="json")
+    small = {**settings, "network": {**settings["network"], "tec_factor": 6}}
+    arm = {"parameters": 173_411, "settings": settings, "checkpoint_bytes": 0.66 * 2**20}
+    arms = {
+        "default": arm,
+        "saving_every_5": {**arm, "checkpoint_bytes": 21.9 * 2**20},
+        "cpu_8gb": {**arm, "parameters": 104_300, "settings": small, "checkpoint_bytes": 0.42 * 2**20},
+    }
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default" / "train.log").write_bytes(b"x" * 2**20)
+    logs = logs_of(tmp_path, arms)
+    assert logs == {"default": 2**20}
+    table = disk({"arms": arms}, logs)
+    assert {name: row["seed_mb"] for name, row in table.items() if name in ("checkpoint", "logs", "total")} == {
+        "checkpoint": 2.8,
+        "logs": 1.0,
+        "total": 41.0,
+    }
+    assert table["weights"]["counted_mb"] == pytest.approx(0.6615, abs=1e-4)
+    assert table["checkpoint"]["counted_mb"] == pytest.approx(1.9845, abs=1e-4)
+    assert table["checkpoints_of_a_run"]["counted_mb"] == pytest.approx(19.845, abs=1e-3)
+    assert table["cache_tec"]["counted_mb"] == pytest.approx(720 * 46 * 91 * 4 / 2**20)  # 11.5
+    assert table["cache_space_weather"]["counted_mb"] == 5760 / 2**20
+    assert table["total"]["counted_mb"] == pytest.approx(19.845 + 11.497 + 0.0055, abs=2e-3)
+    assert table["checkpoints_of_a_run"]["measured_mb"] == 21.9 and table["logs"]["measured_mb"] == 1.0
+    assert table["presets"].keys() == {"cpu_8gb"}
+    assert table["presets"]["cpu_8gb"]["counted_mb"] == pytest.approx(1.1936 + 5.1937 + 0.0055, abs=2e-3)
 
 
 def test_same_seed_same_weights(stores, scenario, tmp_path):

@@ -1,5 +1,7 @@
 """TEC maps: gradients, thinning and interpolation in time against closed forms; stores of any origin."""
 
+import tracemalloc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
 from pipeline.core.stages import Job
-from pipeline.rstmrf import coarsen, tec, tec_store
+from pipeline.rstmrf import coarsen, ionex, tec, tec_store
 from pipeline.rstmrf.coordinates import harmonics
 
 LAT, LON = np.arange(-90.0, 91), np.arange(-180.0, 180)
@@ -91,23 +93,53 @@ def test_factors_that_fit_are_allowed_and_others_named(factor):
             coarsen.nodes(LAT, LON, factor)
 
 
-def test_gradients_are_per_kilometre_and_right_across_seams():
-    """Of sin(lat) and of cos(lat) cos(lon): closed forms on a sphere of 6,371 km."""
-    phi, lam = np.deg2rad(LAT)[:, None], np.deg2rad(LON)[None]
-    north, east = tec.gradient(np.sin(phi) + 0 * lam, LAT, LON)
-    assert np.allclose(north, np.cos(phi) / 6371 + 0 * lam, atol=1e-7)
-    assert np.allclose(east, 0, atol=1e-12)
-    north, east = tec.gradient(np.cos(phi) * np.cos(lam), LAT, LON)
-    inside = slice(1, -1)
-    assert np.allclose(east[inside], (-np.sin(lam) / 6371 + 0 * phi)[inside], atol=1e-7)
-    assert np.allclose(north, -np.sin(phi) * np.cos(lam) / 6371, atol=1e-7)  # also over the poles
+def fields(phi, lam):
+    """Spherical harmonics up to degree 2 with their slopes north and east on a sphere of radius one."""
+    zero = 0 * phi * lam
+    return {
+        "sin": (np.sin(phi) + zero, np.cos(phi) + zero, zero),
+        "cos cos": (np.cos(phi) * np.cos(lam), -np.sin(phi) * np.cos(lam), -np.sin(lam) + zero),
+        "cos sin": (np.cos(phi) * np.sin(lam), -np.sin(phi) * np.sin(lam), np.cos(lam) + zero),
+        "sin cos cos": (np.sin(2 * phi) / 2 * np.cos(lam), np.cos(2 * phi) * np.cos(lam), -np.sin(phi) * np.sin(lam)),
+        "cos2 cos 2": (
+            np.cos(phi) ** 2 * np.cos(2 * lam),
+            -np.sin(2 * phi) * np.cos(2 * lam),
+            -2 * np.cos(phi) * np.sin(2 * lam),
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", fields(0.0, 0.0))
+def test_slopes_of_harmonics_are_exact_from_pole_to_pole_and_across_the_seam(name):
+    """ln TEC is the harmonic: every node of the 1-degree grid, both poles included, within 2e-3 of the closed form."""
+    field, north, east = fields(np.deg2rad(LAT)[:, None], np.deg2rad(LON)[None])[name]
+    found = 6371.2 * tec.gradient(np.exp(field)[None], LAT, LON)
+    assert found.shape == (2, 1, 181, 360)
+    assert np.abs(found[0, 0] - north).max() < 2e-3 and np.abs(found[1, 0] - east).max() < 2e-3
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_at_a_pole_the_slope_is_one_vector_seen_from_each_meridian(row):
+    """Noise has no slope at a pole that all meridians agree on; what is given is the same vector from each."""
+    noise = np.exp(np.random.default_rng(0).normal(size=(181, 360)))
+    north, east = tec.gradient(noise, LAT, LON)[:, row].astype(float)
+    lam, sign = np.deg2rad(LON), 1 if row == 0 else -1
+    x = sign * north * np.cos(lam) - east * np.sin(lam)
+    y = sign * north * np.sin(lam) + east * np.cos(lam)
+    assert np.ptp(x) < 1e-8 and np.ptp(y) < 1e-8 and np.hypot(x, y).max() > 1e-5
+
+
+def test_maps_that_end_before_the_poles_have_one_sided_slopes_there():
+    lat, lon = np.arange(-87.5, 88, 2.5), np.arange(-180.0, 180, 5)
+    north, east = 6371.2 * tec.gradient(np.exp(0.01 * lat)[:, None] + 0 * lon, lat, lon)
+    assert np.allclose(north, 0.01 * 180 / np.pi, rtol=1e-5) and np.allclose(east, 0, atol=1e-6)
 
 
 def test_gradients_refuse_what_they_would_get_wrong():
     with pytest.raises(DataError, match="ascend"):
-        tec.gradient(np.zeros((181, 360)), LAT[::-1], LON)
+        tec.gradient(np.ones((181, 360)), LAT[::-1], LON)
     with pytest.raises(DataError, match="once round"):
-        tec.gradient(np.zeros((181, 361)), LAT, np.arange(-180.0, 181))
+        tec.gradient(np.ones((181, 361)), LAT, np.arange(-180.0, 181))
 
 
 def test_between_epochs_the_field_stays_with_the_sun():
@@ -185,3 +217,96 @@ def test_the_stage_thins_what_it_is_given(tmp_path):
         assert result.metrics == {"maps": 3, "nodes": 31 * 60}
         with xr.open_zarr(tmp_path / "t.zarr", consolidated=False) as stored:
             assert float(stored["tec"][0, 0, 0]) == pytest.approx(first, abs=0.03)
+
+
+def stored(raw, path, factor=3):
+    """What the stage holds of its input at the worst moment, in bytes that numpy and Python ask for."""
+    job = Job("rstmrf", "tec", {"raw": raw}, {"tec": path}, {})
+    wanted = SimpleNamespace(tec=SimpleNamespace(factor=factor, method="conservative"))
+    tracemalloc.start()
+    try:
+        tec_store.convert(job, wanted, SimpleNamespace(info=lambda line: None))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path):
+    """NetCDF without chunks of its own: four times the maps, the same peak, far below the file."""
+    lat, lon = np.arange(-90.0, 91, 4), np.arange(-180.0, 180, 4)
+    stored(short_file(tmp_path / "warm.nc", 2, lat, lon), tmp_path / "warm.zarr")  # imports are no maps
+    peaks, sizes = [], []
+    for pieces in (8, 32):
+        raw = short_file(tmp_path / f"{pieces}.nc", pieces * tec_store.HOURS_A_PIECE, lat, lon)
+        sizes.append(pieces * tec_store.HOURS_A_PIECE * len(lat) * len(lon) * 4)
+        peaks.append(stored(raw, tmp_path / f"{pieces}.zarr"))
+    assert peaks[1] < 1.25 * peaks[0] and peaks[1] < 0.5 * sizes[1]
+
+
+def short_file(path, count, lat, lon):
+    time = np.datetime64("2024-01-01", "ns") + np.arange(count) * np.timedelta64(1, "h")
+    values = np.ones((count, len(lat), len(lon)), np.float32)
+    data = xr.Dataset(
+        {"tec": (("time", "lat", "lon"), values, {"units": "TECU"})}, {"time": time, "lat": lat, "lon": lon}
+    )
+    data.to_netcdf(path, encoding={"tec": {"contiguous": True}})
+    return str(path)
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_ionex_files_are_in_memory_a_few_at_a_time(tmp_path, monkeypatch, count):
+    """A piece of 48 maps comes from at most three daily files; no more of them are alive, whatever their number."""
+    lat, lon = np.arange(-90.0, 91, 30), np.arange(-180.0, 180, 30)
+    alive = {"now": 0, "most": 0, "reads": 0}
+
+    def maps(day, shape):
+        time = np.datetime64("2024-01-01", "s") + (24 * day + np.arange(25)) * np.timedelta64(3600, "s")
+        values = np.full((shape, len(lat), len(lon)), 10.0 + day)
+        return ionex.TecMaps(time, lat, lon, values, values.copy(), 450.0)
+
+    def read(day):
+        found = maps(int(day), 25)
+        alive["now"] += 1
+        alive["reads"] += 1
+        alive["most"] = max(alive["most"], alive["now"])
+        weakref.finalize(found.tec, lambda: alive.update(now=alive["now"] - 1))
+        return found
+
+    blocks = {"now": 0, "most": 0}
+    stack = np.stack
+
+    def counted(*arguments, **more):
+        both = stack(*arguments, **more)
+        if both.shape[0] == 2 and both.ndim == 4:
+            blocks["now"] += 1
+            blocks["most"] = max(blocks["most"], blocks["now"])
+            weakref.finalize(both, lambda: blocks.update(now=blocks["now"] - 1))
+        return both
+
+    monkeypatch.setattr(tec_store, "outline", lambda day: maps(int(day), 0))
+    monkeypatch.setattr(tec_store, "read", read)
+    monkeypatch.setattr(tec_store.np, "stack", counted)
+    days = [str(day) for day in reversed(range(count))]
+    data = tec_store.gathered(days)
+    tec_store.write(tec_store.thinned(data, 2), tmp_path / "t.zarr")
+    assert alive["reads"] == count and alive["most"] == 1 and blocks["most"] <= 3
+    with xr.open_zarr(tmp_path / "t.zarr", consolidated=False) as kept:
+        assert kept.sizes["time"] == 24 * count + 1
+        assert kept["tec"].values[:, 1, 1].tolist() == pytest.approx(
+            [10.0 + h // 24 for h in range(24 * count)] + [9.0 + count]
+        )
+
+
+def test_an_outline_says_what_reading_says(data_dir):
+    for path in sorted((data_dir / "iono" / "ionex").iterdir()):
+        whole, plan = ionex.read(path), ionex.outline(path)
+        assert plan.time.tolist() == whole.time.tolist() and plan.notes == whole.notes and plan.tec.shape[0] == 0
+        assert np.array_equal(plan.lat, whole.lat) and np.array_equal(plan.lon, whole.lon)
+
+
+def test_files_on_two_grids_do_not_join(tmp_path):
+    lon = np.arange(-180.0, 180, 10)
+    netcdf(tmp_path / "a.nc", np.arange(-90.0, 91, 10), lon)
+    netcdf(tmp_path / "b.nc", np.arange(-90.0, 91, 30), lon)
+    with pytest.raises(DataError, match="different grids .19 x 36 and 7 x 36"):
+        tec_store.gathered([tmp_path / "a.nc", tmp_path / "b.nc"])

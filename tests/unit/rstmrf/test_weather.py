@@ -1,12 +1,16 @@
 """Drivers from the package's record: known storms, real history, no prediction passed off as observation."""
 
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from pipeline.core.errors import DataError
-from pipeline.rstmrf import weather
+from pipeline.core.stages import Job
+from pipeline.rstmrf import iri_day, real, weather
+from pipeline.rstmrf.settings import STAGES, IriDay, Prepare
 
 
 def test_the_storm_of_september_2024_is_there():
@@ -54,3 +58,20 @@ def test_what_the_record_lacks_is_an_error():
         weather.flux(date(1957, 11, 1))
     with pytest.raises(DataError, match="full hour"):
         weather.hourly(datetime(2024, 9, 11, 0, 30), 5)
+
+
+def test_the_setting_reaches_the_stages(tmp_path):
+    """`weather.beyond` of the configuration decides in the stages `iri` and `prepare`."""
+    assert "weather" in STAGES["iri"].groups and "weather" in STAGES["prepare"].groups
+    assert IriDay().weather.beyond == Prepare().weather.beyond == "error"
+    day = weather.last_observed() + timedelta(days=1)
+    job = Job("rstmrf", "iri", {}, {"maps": tmp_path / "a.zarr"}, {}, facts={"day": str(day)})
+    log = SimpleNamespace(info=lambda line: None)
+    with pytest.raises(DataError, match="was not observed"):
+        iri_day.make(job, IriDay(iri={"step": 15.0}), log)
+    iri_day.make(job, IriDay(iri={"step": 15.0}, weather={"beyond": "flag"}), log)
+    with xr.open_zarr(tmp_path / "a.zarr", consolidated=False) as made:
+        assert made.attrs["space_weather"] == f"predicted after {weather.last_observed()}"
+    with pytest.raises(DataError, match="was not observed"):
+        real.blank("x", [day], [tmp_path / "a.zarr"])
+    assert not real.blank("x", [day], [tmp_path / "a.zarr"], "flag")["drivers"].observed[-24:].any()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import DataError
+from pipeline.rstmrf.settings import Network
 from pipeline.rstmrf.windows import SlidingWindowBatchProcessor, resample, sample, seed_grid, sphere_grid
 
 
@@ -71,3 +72,22 @@ def test_indexed_sampling_equals_a_copy_a_point(windows, points, seed):
         fields[index], torch.stack([x, y], -1)[:, None, None], padding_mode="border", align_corners=True
     )[:, :, 0, 0]
     assert torch.allclose(sample(fields, index, lat, lon, edges), copied, atol=1e-4)
+
+
+def test_maps_without_a_doubled_column_have_no_seam():
+    """Columns -180 .. 176: half way from 176 to 180 lies the mean of the last and the first, and -180 is 180."""
+    lat, lon = sphere_grid(4.0)
+    fields = torch.randn(2, 3, len(lat), len(lon), generator=torch.Generator().manual_seed(0))
+    edges = (lat[0], lat[-1], lon[0], lon[-1])
+    index, south = torch.tensor([1, 1, 1, 0]), torch.full((4,), float(lat[5]))
+    got = sample(fields, index, south, torch.tensor([178.0, 179.9999, -180.0, 176.0]), edges)
+    assert torch.allclose(got[0], 0.5 * (fields[1, :, 5, -1] + fields[1, :, 5, 0]), atol=1e-4)
+    assert torch.allclose(got[1], got[2], atol=1e-3) and torch.allclose(got[2], fields[1, :, 5, 0], atol=1e-4)
+    assert torch.allclose(got[3], fields[0, :, 5, -1], atol=1e-4)
+
+
+def test_a_long_history_is_one_of_space_weather():
+    """The arms of 36 and 72 h see six hours of TEC maps, as the seed does."""
+    assert [Network(history=hours).map_history for hours in (4, 6, 36, 72)] == [4, 6, 6, 6]
+    found = SlidingWindowBatchProcessor(torch.zeros(10, 3, 4), torch.zeros(82, 1), 72, 72, 6)(coords([5.0]))
+    assert found.sw_seq.shape == (1, 72, 1) and found.maps.shape == (1, 6, 1, 3, 4)

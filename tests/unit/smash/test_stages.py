@@ -122,7 +122,10 @@ class Interrupted(Exception):
     pass
 
 
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(catalogue, tmp_path):
+@pytest.mark.parametrize("damage", [None, "empty", "cut", "one bit"])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one_and_a_damaged_one_starts_anew(
+    damage, catalogue, tmp_path
+):
     from pipeline.smash.batches import Frames, Scale
     from pipeline.smash.denoise import Loss, Smash
     from pipeline.smash.settings import Denoise
@@ -138,22 +141,29 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(catalogue, tmp_pat
 
     frames, training = Frames(catalogue, Scale.of(catalogue, True)), Training(steps=20, batch=2, save_every=1)
 
-    def train(place):
+    def train(place, log):
         torch.manual_seed(0)
         model = Smash.of(Train.model_validate({"encoder": SMALL["encoder"]}), 3)
         loss = Breaks(Denoise(noises=2))
-        return fitting.fit(model, loss, frames, training, 0, Log(), tmp_path / place, "key", average=0.9)
+        return fitting.fit(model, loss, frames, training, 0, log, tmp_path / place, "key", average=0.9)
 
-    whole = train("a")
+    whole, log = train("a", Log()), Log()
     Breaks.left = 13
     with pytest.raises(Interrupted):
-        train("b")
-    assert (tmp_path / "b").exists()
+        train("b", Log())
+    content = bytearray((tmp_path / "b").read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    elif damage:
+        del content[0 if damage == "empty" else len(content) // 2 :]
+    (tmp_path / "b").write_bytes(content)
     Breaks.left = 10**9
-    resumed = train("b")
-    assert resumed.validation_loss == whole.validation_loss
+    again = train("b", log)
+    assert ("the checkpoint b is damaged" if damage else "going on from epoch") in log.lines[0]
+    assert not damage or not any("going on" in line for line in log.lines)
+    assert again.validation_loss == whole.validation_loss
     for name, value in whole.state.items():
-        assert torch.equal(resumed.state[name], value), name
+        assert torch.equal(again.state[name], value), name
 
 
 @pytest.mark.parametrize("kind", ["smash", "corrected", "exact"])

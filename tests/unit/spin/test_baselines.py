@@ -126,6 +126,19 @@ def test_the_long_baseline_is_the_mean_of_models_fitted_on_other_hidden_cells(da
     np.testing.assert_array_equal(plan.values(Scene.of(data, 0, QUICK.neighbours), cells), bagged)
 
 
+def test_the_long_baseline_takes_the_short_one_s_model_over_and_its_cost(data):
+    settings = Baselines(boosting=QUICK, boosting_long=Longer(models=2))
+    both, _ = impute(data, ["boosting", "boosting_long"], settings)
+    alone, _ = impute(data, ["boosting_long"], settings)
+    np.testing.assert_array_equal(both.value[1], alone.value[0])
+    scene, cells = Scene.of(data, 0, QUICK.neighbours), np.arange(5)
+    short = Plan("boosting", settings)
+    short.values(scene, cells)
+    long = Plan("boosting_long", settings, short=short)
+    long.values(scene, cells)
+    assert long.taken_s == short.fitting_s > 0
+
+
 def test_gap_lengths_of_targets_are_counted_by_eye():
     data = cube(times=20, nodes=1, channels=1, masks=1, missing=0, rate=0)
     hidden = np.zeros((1, 20, 1, 1), bool)

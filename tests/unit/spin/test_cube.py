@@ -37,10 +37,10 @@ def test_targets_are_hidden_observed_cells_of_the_split_each_once_in_order():
             np.testing.assert_array_equal(found.truth, [data.value[cell] for cell in expected])
 
 
-def test_the_layout_is_every_mask_s_validation_then_test_targets():
+def test_the_layout_is_the_named_mask_s_validation_targets_and_every_mask_s_test_targets():
     data = cube(masks=3)
     layout = data.layout()
-    assert layout.size == sum(len(data.targets(m, s)) for m in range(3) for s in (VAL, TEST))
+    assert [part[:2] for part in layout.parts()] == [(0, VAL), (0, TEST), (1, TEST), (2, TEST)]
     position = 0
     for mask, split, part in layout.parts():
         target = data.targets(mask, split)

@@ -69,7 +69,7 @@ class Line(nn.Module):
 
 def run(tmp_path, fit, name="k", seed=0, fingerprint="a"):
     model, log = Line(), Log()
-    keeper = Keeper.open(tmp_path / name, fingerprint)
+    keeper = Keeper.open(tmp_path / name, fingerprint, log)
     return learn(model, model.loss, model.validate, fit, seed, keeper, log), log, model
 
 
@@ -120,6 +120,30 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypat
     assert not any("goes on" in line for line in log.lines)
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "one bit"])
+def test_a_damaged_checkpoint_is_told_and_the_training_starts_anew(damage, tmp_path, monkeypatch):
+    whole, *_ = run(tmp_path, FIT, "whole")
+    save = Keeper.save
+
+    def stop(keeper, current):
+        save(keeper, current)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Keeper, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, FIT.model_copy(update={"checkpoint": 1e-9}), "cut")
+    monkeypatch.setattr(Keeper, "save", save)
+    content = bytearray((tmp_path / "cut").read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 1
+    else:
+        del content[0 if damage == "empty" else len(content) // 2 :]
+    (tmp_path / "cut").write_bytes(content)
+    again, log, _ = run(tmp_path, FIT, "cut")
+    assert "the checkpoint cut is damaged" in log.lines[0] and not any("goes on" in line for line in log.lines)
+    assert torch.equal(again.state["slope"], whole.state["slope"])
+
+
 def test_a_batch_without_targets_does_no_harm(tmp_path):
     model, log = Line(), Log()
 
@@ -127,5 +151,5 @@ def test_a_batch_without_targets_does_no_harm(tmp_path):
         return model.slope * torch.nan
 
     fit = FIT.model_copy(update={"steps": 5})
-    learn(model, nothing, model.validate, fit, 0, Keeper.open(tmp_path / "k", "a"), log)
+    learn(model, nothing, model.validate, fit, 0, Keeper.open(tmp_path / "k", "a", log), log)
     assert float(model.slope) == 0

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from pipeline.core.config import merge
+from pipeline.spin.baselines import Scene as BaselineScene
+from pipeline.spin.baselines import mice
 from pipeline.spin.boosted import OutOfFold
 from pipeline.spin.cells import SOURCE, Scene, sources
 from pipeline.spin.cube import TEST, TRAIN
@@ -66,6 +68,21 @@ def test_kriging_as_a_base_is_what_training_starts_at():
     found = one.cells(visible, cells, 0, None)
     mean, _ = one.describer.kriging.predict(one.cube.value, visible, cells)
     np.testing.assert_allclose(found.base, mean, atol=1e-4)
+
+
+def test_mice_as_a_base_is_the_baseline_of_that_name():
+    """A network whose read-out is still zero says what the baseline says, in the unit of the data."""
+    one = arm(base={"imputer": "mice"})
+    made, targets = one.cube, one.cube.targets(1, TEST)
+    cells = one.cells(made.visible(1), flat(made, targets), 0, None)
+    scene = Scene.of(one.describer.space, made.value, made.visible(1))
+    value = one.predict(one.build(cells.x.shape[1], 0), cells, scene)[:, 0].numpy()
+    sd, mean = one.describer.space.sd[targets.channel], one.describer.space.mean[targets.channel]
+    baseline = BaselineScene.of(made, 0, 3)
+    baseline.z = baseline.space.scaled(made.inputs(1))
+    expected = targets.pick(baseline.physical(mice(baseline, "profile")))
+    np.testing.assert_allclose(value * sd + mean, expected, rtol=1e-4)
+    assert np.abs(value - arm().cells(made.visible(1), flat(made, targets), 0, None).base.numpy()).max() > 0.1
 
 
 def test_training_cells_are_visible_training_cells_hidden_again(trained):

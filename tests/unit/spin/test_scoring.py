@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.errors import DataError
 from pipeline.core.stages import Job
-from pipeline.spin.compare import compare
+from pipeline.spin.compare import compare, whole_cost
 from pipeline.spin.cube import TEST, VAL, Imputations, read_imputations, save, write_imputations
 from pipeline.spin.data_settings import Baselines, Boosting
 from pipeline.spin.intervals import GAPS, LEVELS, Intervals, gap_class, gap_names, target_gaps
@@ -234,7 +234,7 @@ def test_a_stack_costs_what_it_is_made_of(scenario, tmp_path, monkeypatch):
     folder, _ = scenario
     monkeypatch.setattr("pipeline.spin.compare.read_run", lambda path: json.loads(path.read_text()))
     record = json.loads((folder / "spin/evaluate.run.json").read_text())
-    record["inputs"] = {"needs.0": {"path": "results/spin/d/s/spin/imputations.zarr"}}
+    record["inputs"] = {"needs.0": {"path": "results/spin/d/s/spin/imputations.zarr"}, "baselines": {"path": "b"}}
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack/evaluate.run.json").write_text(json.dumps(record))
     saved = read_imputations(folder / "spin/imputations.zarr")
@@ -246,6 +246,11 @@ def test_a_stack_costs_what_it_is_made_of(scenario, tmp_path, monkeypatch):
     block = json.loads((tmp_path / "scenario.json").read_text())
     boosting = block["baselines"]["boosting"]["cost"]["cpu_s"]
     assert block["arms"]["stack"]["cost"]["cpu_s"] == pytest.approx(1.5 + 1.5 + boosting)  # two seeds share 3 s
+
+
+def test_costs_count_what_an_arm_grew_out_of_once():
+    own, needs = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}, {"a": [], "b": ["a"], "c": ["b"], "d": ["a", "b"]}
+    assert [whole_cost(name, own, needs) for name in own] == [1.0, 3.0, 7.0, 11.0]
 
 
 def test_stores_made_for_other_targets_or_with_holes_are_refused(scenario, tmp_path, monkeypatch):
