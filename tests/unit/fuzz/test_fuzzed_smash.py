@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.smash import events, readers, unpickle
-from pipeline.smash.data import Choice, Options, from_table
+from pipeline.smash.data import Choice, from_table
+from pipeline.smash.options import Options
 
 from .damage import file_of, fuzz, fuzz_apart, struck_bytes, struck_text, struck_value
 
