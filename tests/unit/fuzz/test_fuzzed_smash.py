@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.core.store import write_json
 from pipeline.smash import events, own, own_forecast, readers, unpickle
-from pipeline.smash.data import Choice, Options, from_table
+from pipeline.smash.data import Choice, from_table
+from pipeline.smash.options import Options
 
 from .damage import file_of, fuzz, fuzz_apart, struck_bytes, struck_text, struck_value
 
