@@ -248,11 +248,11 @@ def jobs_of() -> Callable[[str], set[Planned]]:
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Project], None]], Path]:
-    """Builds a tracked project once in a whole test session, however many test processes there are."""
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Builds a project once in a whole test session, however many test processes there are."""
 
-    def build(name: str, make: Callable[[Project], None]) -> Path:
-        return once(tmp_path_factory.getbasetemp(), name, lambda folder: make(copy_project(folder, tracked=True)))
+    def build(name: str, make: Callable[[Project], None], tracked: bool = True) -> Path:
+        return once(tmp_path_factory.getbasetemp(), name, lambda folder: make(copy_project(folder, tracked)))
 
     return build
 
@@ -322,7 +322,7 @@ def simulated(built_once) -> Path:
         code, text = project.call("results/light/spin_ablation.json")
         assert code == 0, text
 
-    return built_once("simulated", run)
+    return built_once("simulated", run, tracked=False)
 
 
 @pytest.fixture(scope="session")
@@ -353,7 +353,7 @@ def storm(built_once) -> Path:
         code, text = project.call("results/light/rstmrf_ablation.json")
         assert code == 0, text
 
-    return built_once("storm", run)
+    return built_once("storm", run, tracked=False)
 
 
 def shown_files() -> dict[str, str]:
@@ -411,4 +411,4 @@ def tiny_smash(built_once) -> Path:
         code, text = project.call("results/light/smash_ablation.json")
         assert code == 0, text
 
-    return built_once("tiny_smash", build)
+    return built_once("tiny_smash", build, tracked=False)
