@@ -12,6 +12,8 @@ import pytest
 # R-STMRF takes no file of another name than the catalogue's: its data lie in the cache, as if fetched.
 CACHED = {"cosmic2": "cosmic", "code_gim": "gim"}
 
+OWN = {"fsnet": "target: x", "spin": "kind: traffic", "smash": "kind: points"}  # how a file of one's own is described
+
 
 class Tree(NamedTuple):
     """The two scenarios of a system, and what changes in the first.
@@ -95,7 +97,7 @@ def run(new_project, pretended_with):
                     choices[dataset] = cached(dataset)
                 else:
                     (project / f"{dataset}.csv").write_text("time,x\n0,1\n")
-                    own.append(f"{dataset}: {{ path: {dataset}.csv, target: x }}")
+                    own.append(f"{dataset}: {{ path: {dataset}.csv, {OWN[system]} }}")
                 entries[scenario] = {
                     "description": "a file of its own",
                     "datasets": [dataset],
