@@ -1,4 +1,4 @@
-"""What a run of the workflow will cost, said before it starts, and where the time went, said at its end.
+"""What a run of the workflow will cost, said before it starts, what is left of it, and where the time went at its end.
 
 The first is `workflow/estimates.yaml` (CPU seconds of one job of each rule) times the number of jobs.
 """
@@ -45,12 +45,52 @@ def sentence(jobs: Mapping[str, int], seconds: Mapping[str, float], cores: int |
     work = sum(known.values())
     if work <= 0:
         return None
-    # Never shorter than one job of the slowest rule: jobs are not divided among cores.
-    wall = max(work / max(cores or 1, 1), max(seconds[rule] for rule in known))
+    wall = shortest(known, seconds, cores)
     largest = max(known, key=known.__getitem__)
-    unit = "1 core" if cores == 1 else f"{cores} cores"
-    on = f", at least {duration(wall)} on {unit}" if cores else ""
+    on = f", at least {duration(wall)} on {_unit(cores)}" if cores else ""
     return f"Estimate: {duration(work)} of computing{on} (most of it: {largest}, {duration(known[largest])})."
+
+
+def shortest(work: Mapping[str, float], seconds: Mapping[str, float], cores: int | None) -> float:
+    """Seconds of the work on so many cores, never less than one job of its slowest rule: jobs are not divided."""
+    return max(sum(work.values()) / max(cores or 1, 1), max(seconds[rule] for rule in work))
+
+
+def _unit(cores: int) -> str:
+    return "1 core" if cores == 1 else f"{cores} cores"
+
+
+@dataclass
+class Rest:
+    """What is left of a run, at the pace that it has had.
+
+    jobs: rule -> number of jobs to finish. seconds: as :func:`load` gives them.
+    """
+
+    jobs: dict[str, int]
+    seconds: Mapping[str, float]
+    cores: int | None
+    estimated: float = 0.0  # seconds, of the finished jobs
+    measured: float = 0.0
+
+    def finished(self, rule: str, wall: float) -> str | None:
+        """Count a job that has taken ``wall`` seconds; a line on the rest, None where nothing can be said of it.
+
+        The estimate of the rest is scaled by how long the finished jobs took against theirs; running jobs count whole.
+        """
+        self.jobs[rule] = max(self.jobs.get(rule, 0) - 1, 0)
+        if rule in self.seconds:
+            self.estimated, self.measured = self.estimated + self.seconds[rule], self.measured + wall
+        work = {one: count * self.seconds[one] for one, count in self.jobs.items() if count and one in self.seconds}
+        if not work or self.estimated <= 0:
+            return None
+        pace = self.measured / self.estimated
+        if self.cores:
+            rest = f"about {duration(pace * shortest(work, self.seconds, self.cores))} on {_unit(self.cores)}"
+        else:
+            rest = f"about {duration(pace * sum(work.values()))} of computing"
+        count = sum(self.jobs.values())
+        return f"Left: {count} job{'s' * (count > 1)}, {rest} ({pace:.2g} times the estimate so far)."
 
 
 @dataclass
@@ -72,10 +112,10 @@ class Spent:
         self.cpu, self.peak_mb, self.measured = self.cpu + cpu, max(self.peak_mb, peak), self.measured + 1
 
 
-def summary(spent: Mapping[str, Spent], shortest: float = 60.0, shown: int = 5) -> str | None:
-    """A short table of the rules that took most; None where all took less than `shortest` seconds together."""
+def summary(spent: Mapping[str, Spent], least: float = 60.0, shown: int = 5) -> str | None:
+    """A short table of the rules that took most; None where all took less than `least` seconds together."""
     total = {rule: sum(one.walls) for rule, one in spent.items()}
-    if sum(total.values()) < shortest:
+    if sum(total.values()) < least:
         return None
     rows = []
     for rule in sorted(total, key=total.__getitem__, reverse=True)[:shown]:

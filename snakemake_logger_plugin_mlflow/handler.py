@@ -44,7 +44,7 @@ class LogHandler(LogHandlerBase):
         self._closed = False
         self._cores: int | None = None
         self._light = False
-        self._estimated = False
+        self._rest: estimate.Rest | None = None  # set by the first estimate
         self._begun: dict[int, tuple[str, float, Path | None]] = {}  # running jobs: rule, time, benchmark file
         self._spent: dict[str, estimate.Spent] = {}  # by rule, of finished jobs
         self._console = logging.getLogger("snakemake.logging")
@@ -105,11 +105,12 @@ class LogHandler(LogHandlerBase):
         self._cores = getattr(record, "cores", None) or self._cores
 
     def _run_info(self, record: Any) -> None:
-        if self._estimated:
+        if self._rest is not None:
             return
-        self._estimated = True
-        seconds = estimate.load(estimate.FILE, self._light)
-        text = estimate.sentence(getattr(record, "stats", {}), seconds, self._cores)
+        seconds, jobs = estimate.load(estimate.FILE, self._light), dict(getattr(record, "stats", {}))
+        text = estimate.sentence(jobs, seconds, self._cores)
+        jobs.pop("total", None)
+        self._rest = estimate.Rest(jobs, seconds, self._cores)
         if text:
             self._console.info(text)
 
@@ -129,6 +130,9 @@ class LogHandler(LogHandlerBase):
         if record.job_id in self._begun:
             rule, begun, benchmark = self._begun.pop(record.job_id)
             self._spent.setdefault(rule, estimate.Spent()).add(record.created - begun, benchmark)
+            left = self._rest.finished(rule, record.created - begun) if self._rest else None
+            if left:
+                self._console.info(left)
         if self._session is not None:
             self._session.finished(record.job_id)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.catalog import OwnData
-from ..core.errors import DataError, PipelineError
+from ..core.errors import DataError, PipelineError, first_line
 from .features import season_length
 from .forecast import Forecaster, Setup, default_warmup
 from .grid import Table
@@ -264,12 +264,15 @@ def load_state(path: Path) -> Forecaster:
         A file that is damaged, or not a state.
     """
     try:
+        with zipfile.ZipFile(path) as whole:  # numpy checks the sum of a part only where it reads to its end
+            if broken := whole.testzip():
+                raise ValueError(f"{broken} is damaged")
         with np.load(path, allow_pickle=False) as arrays:
             return Forecaster.from_state(dict(arrays))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and numpy raise errors of many kinds on damaged bytes
         raise DataError(
-            f"{path} is not a state of `fsnet forecast` ({type(error).__name__}: {error}); name another file, or "
-            "delete it to start anew"
+            f"{path} is not a state of `fsnet forecast` ({type(error).__name__}: {first_line(error)}); name another "
+            "file, or delete it to start anew"
         ) from None
 
 

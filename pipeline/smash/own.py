@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ from .options import DEGREES, Options
 from .settings import Baselines as BaselineSettings
 from .settings import Exact
 
-SCHEMA = "smash-model/1"
+SCHEMA = "smash-model/2"
 FEWEST = 200  # events below which nothing can be both fitted and tested
 TYPICAL = 60  # events that a window holds where its length isn't stated
 LEAST_WINDOWS = 20
@@ -289,8 +290,20 @@ def fit(request: Request, say: Callable[[str], None] = lambda line: None) -> Out
             "gains": gains,
             "notes": notes,
         }
-        write_json(folder / "model.json", json.loads(json.dumps(content)))
+        seal(folder, content)
     return Outcome(facts, by_name, best, gains, notes)
+
+
+def seal(folder: Path, content: dict[str, Any]) -> None:
+    """Write ``model.json``, the last file of a model: its content, and the digests of all that is read with it."""
+    content = json.loads(json.dumps(content))
+    content["files"] = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    write_json(folder / "model.json", content | {"content_sha256": digest_of(content)})
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _network(cat, background, features, forecaster, folder, request, by_split, log):  # noqa: ANN001, ANN202

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError, PipelineError
-from ..core.store import read_json, write_json
+from ..core.store import digest, read_json, write_json
 from . import csep, etas_fit, events, next_event, own, readers, windows
 from .events import Catalogue
 from .exact_inputs import Reader
@@ -62,7 +62,7 @@ def load(folder: Path) -> Model:
     Raises
     ------
     DataError
-        No such folder, or one of another kind.
+        No such folder, one of another kind, or files in it that are not what was written.
     """
     path = Path(folder) / "model.json"
     if not path.is_file():
@@ -72,6 +72,14 @@ def load(folder: Path) -> Model:
     content = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != own.SCHEMA:
         raise DataError(f"{path} is no model of schema {own.SCHEMA}; fit it anew")
+    told = content.pop("content_sha256", None)
+    wrong = [] if told == own.digest_of(content) else ["model.json"]
+    for name, written in ({} if wrong else content["files"]).items():
+        file = Path(folder) / name
+        if not file.is_file() or digest(file) != written:
+            wrong.append(name)
+    if wrong:
+        raise DataError(f"{folder}: {', '.join(wrong)} is not what `smash fit` wrote (damaged, or changed); fit anew")
     return Model(Path(folder), content, events.load(Path(folder) / "prepared.pkl"))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import charts
 from ..core.board import Board, Method
-from ..core.figures import contact_sheet, number, plain_log, save, style, translator
+from ..core.figures import SHEET_DPI, contact_sheet, plain_log, save, style, translator
 from ..core.stages import Job, Result
 from ..core.store import read_json
 
@@ -152,6 +152,6 @@ def plot(job: Job, settings: Any, log: Any) -> Result:
         table = read_json(job.inputs["table"])
         for name, board, block in boards(table, words):
             pictures += [save(figure, folder / f"{name}_{what}.png") for what, figure in draw(name, board, block)]
-        sheet = contact_sheet(pictures, "SPIN", f"{number(len(pictures), 0)} figures")
-        save(sheet, folder / "contact_sheet.png", 80)
+        sheet = contact_sheet(pictures[:36], "SPIN", ", ".join(table["scenarios"]))
+        save(sheet, folder / "contact_sheet.png", SHEET_DPI)
     return Result({"pictures": float(len(pictures) + 1)}, figures=("figures",))

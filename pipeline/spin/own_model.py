@@ -6,6 +6,7 @@ computed from them anew, to the bit), the held-out cells, the graph, and the tab
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.errors import DataError, PipelineError
+from ..core.errors import DataError, PipelineError, first_line
 from . import published
 from .boosted import OutOfFold
 from .boosting import Booster
@@ -27,7 +28,7 @@ from .residual import Residual
 from .settings import Settings
 from .windows import Windows
 
-FORMAT = "spin-own-2"
+FORMAT = "spin-own-3"
 TWENTIETHS = 20  # weights that are tried: all that add up to 1
 NOWHERE = 10_000  # length of a gap that has no visible cell on one side
 ARRAYS = ("value", "hidden", "on_line", "segment", "split", "edge_index", "edge_weight", "edge_type", "place")
@@ -224,10 +225,21 @@ def save(path: Path, fitted: Fitted) -> None:
     }
     part = path.with_name(f".part-{path.name}")
     try:
-        save_file(tensors, part, metadata={"about": json.dumps(about)})
+        text = json.dumps(about)
+        save_file(tensors, part, metadata={"about": text, "sha256": _digest(text, tensors)})
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _digest(about: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of all that a model's file says: one bit that has flipped must not become another weight."""
+    total = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        array = tensors[name].cpu().numpy()
+        total.update(f"\0{name} {array.dtype} {array.shape}\0".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 def load(path: Path) -> Fitted:
@@ -236,18 +248,24 @@ def load(path: Path) -> Fitted:
     Raises
     ------
     PipelineError
-        Another file.
+        Another file, or one that is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {}).get("about", "{}"))
+            written = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PipelineError(f"{path} can't be read as a model: {error}") from None
+    except Exception as error:  # safetensors and torch raise errors of many kinds on damaged bytes
+        raise PipelineError(f"{path} can't be read as a model: {first_line(error)}") from None
+    text = written.get("about", "{}")
+    whole = "sha256" in written and written["sha256"] == _digest(text, tensors)
+    about: dict[str, Any] = json.loads(text) if whole else {}
     if about.get("format") != FORMAT:
-        raise PipelineError(f"{path} is no model of `spin impute`; name another file for --model")
+        raise PipelineError(
+            f"{path} is no model of `spin impute`, or it is damaged; name another file for --model, or delete it to "
+            "train anew"
+        )
     arrays = {name: tensors[f"data.{name}"].numpy() for name in ARRAYS}
     arrays |= {name: arrays[name].astype(bool) for name in ("hidden", "on_line")}
     facts = {name: tuple(v) if isinstance(v, list) else v for name, v in about["cube"].items()}

@@ -256,47 +256,63 @@ print(any(name.split(".")[0] in ("mlflow", "torch", "pandas", "numpy") for name 
     assert toy.python(look).split() == ["TrackerUnavailable", "False"]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A real tracking server on a database of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    folder = tmp_path / "server"
-    folder.mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=clean, stdout=log, stderr=log, start_new_session=True)
+class Server:
+    """A real tracking server on a database of its own, which can be stopped and started again."""
 
-    def answers() -> bool:  # a query, not a sign of life: the first one makes the database
-        assert process.poll() is None, (folder / "log").read_text()
-        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+    def __init__(self, folder: Path):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder, self.uri, self.database = folder, f"http://127.0.0.1:{self.port}", folder / "server.db"
+        self.process: subprocess.Popen | None = None
+        folder.mkdir()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--artifacts-destination", str(self.folder / "kept")]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=clean, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self.answers, "the server answers")
+
+    def answers(self) -> bool:  # a query, not a sign of life: the first one makes the database
+        assert self.process.poll() is None, (self.folder / "log").read_text()
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30):
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"{self.uri}/api/2.0/mlflow/experiments/search?max_results=1", timeout=30):
                 return True
         except OSError:
             return False
 
-    try:
-        wait_until(answers, "the server answers")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, signal.SIGTERM)
         try:
-            process.wait(10)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
-def test_a_server_gets_runs_curves_and_artefacts_and_no_local_database_appears(toy: Toy, server: str) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "server")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def test_a_server_gets_runs_curves_and_artefacts_and_no_local_database_appears(toy: Toy, server: Server) -> None:
     toy.configure(one={"steps": 5}, broken={"how": "raise"})
-    code, output = toy.call("--keep-going", MLFLOW_TRACKING_URI=server, MLFLOW_HTTP_REQUEST_TIMEOUT="60")
+    code, output = toy.call("--keep-going", MLFLOW_TRACKING_URI=server.uri, MLFLOW_HTTP_REQUEST_TIMEOUT="60")
     assert code == 1 and "tracking:" not in output
     assert not toy.database.exists()
-    database = toy.folder / "server" / "server.db"
-    assert toy.states(database) == {
+    assert toy.states(server.database) == {
         "data/numbers": ["FINISHED"],
         "train/one": ["FINISHED"],
         "train/broken": ["FAILED"],
@@ -304,6 +320,41 @@ def test_a_server_gets_runs_curves_and_artefacts_and_no_local_database_appears(t
         "shared": ["FINISHED"],
     }
     points = """SELECT count(*) FROM metrics JOIN runs USING (run_uuid) WHERE name = 'train/one' AND key = 'loss'"""
-    assert toy.rows(points, database) == [(5 + 1,)]  # as in the local database: the final value is one more
-    kept = {path.name for path in (toy.folder / "server" / "kept").rglob("*") if path.is_file()}
+    assert toy.rows(points, server.database) == [(5 + 1,)]  # as in the local database: the final value is one more
+    kept = {path.name for path in (server.folder / "kept").rglob("*") if path.is_file()}
     assert {"table.csv", "train.run.json", "train.failed.json", "train.history.jsonl"} <= kept
+
+
+def test_a_server_that_goes_down_while_a_run_is_open_is_made_up_for_by_sync(toy: Toy, server: Server) -> None:
+    toy.configure(one={"steps": 5, "how": "wait"})
+    tracker = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+    process = toy.start(**tracker)
+    wait_until(lambda: toy.states(server.database).get("train/one") == ["RUNNING"], "the job shows as running")
+    server.stop()
+    (toy.folder / "go").touch()
+    output = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0 and (toy.folder / "results/toy/one/table.csv").exists(), output
+    assert "runs not logged yet: " in output and "python -m pipeline sync" in output
+    assert toy.states(server.database)["train/one"] == ["RUNNING"]  # nobody could close it
+
+    def sync() -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "pipeline", "sync"]
+        return subprocess.run(
+            command, cwd=toy.folder, env=toy.environment(**tracker), capture_output=True, text=True, timeout=PATIENCE_S
+        )
+
+    down = sync()
+    assert down.returncode != 0 and "can't be reached" in down.stderr and "Nothing is lost" in down.stderr
+    server.start()
+    done = sync()
+    assert done.returncode == 0 and " runs logged, " in done.stdout, done.stderr
+    assert toy.states(server.database) == {
+        "data/numbers": ["FINISHED"],
+        "train/one": ["FINISHED"],
+        "fast": ["FINISHED"],
+        "shared": ["FINISHED"],
+    }
+    points = """SELECT count(*) FROM metrics JOIN runs USING (run_uuid)
+                WHERE lifecycle_stage = 'active' AND name = 'train/one' AND key = 'loss'"""
+    assert toy.rows(points, server.database) == [(5 + 1,)]
+    assert not toy.database.exists() and sync().stdout.count(": 0 runs logged, 2 were there already") == 1

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import traceback
 import warnings
@@ -363,3 +364,30 @@ def written(data: Any, path: Path) -> None:
         warnings.simplefilter("ignore")
         data.to_netcdf(part, engine="netcdf4")
         part.replace(path)
+
+
+def stored(data: Any, path: Path) -> None:
+    """As Zarr, where it can be; else what was there stays."""
+    part = path.with_suffix(".part")
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        shutil.rmtree(part, ignore_errors=True)
+        data.to_zarr(part, mode="w", zarr_format=3, consolidated=False)
+        shutil.rmtree(path, ignore_errors=True)
+        part.replace(path)
+
+
+def store_of(path: Path) -> Callable[[list[Strike]], None]:
+    """Damage of a Zarr store as it stands: bytes of one of its files, or the whole file gone."""
+    content = {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+    def write(blows: list[Strike]) -> None:
+        chosen = sorted(content)[blows[0][2] % len(content)] if blows else None
+        shutil.rmtree(path)
+        for name, held in content.items():
+            if name == chosen and blows[0][0] % 8 == 7:
+                continue
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(struck_bytes(held, blows) if name == chosen else held)
+
+    return write

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from pipeline.core.catalog import OwnData
+from pipeline.fsnet.forecast import Forecaster, Setup
 from pipeline.fsnet.grid import Table
+from pipeline.fsnet.own import load_state, save_state
 from pipeline.fsnet.readers import read, read_own
 
-from .damage import file_of, fuzz, fuzz_apart, struck_bytes, struck_dataset, struck_text, written
+from .damage import file_of, fuzz, fuzz_apart, store_of, stored, struck_bytes, struck_dataset, struck_text, written
 
 ROWS = 26
 
@@ -104,3 +106,27 @@ def test_series_as_netcdf(etth1, tmp_path):
     data.to_netcdf(path)
     fuzz_apart(file_of(path, path.read_bytes(), struck_bytes), lambda: read_own(own), str(path), sane, of=2)
     fuzz_apart(lambda blows: written(struck_dataset(data, blows), path), lambda: read_own(own), str(path), sane, of=2)
+
+
+def test_series_as_zarr(etth1, tmp_path):
+    path = tmp_path / "series.zarr"
+    data = etth1.assign(date=pd.to_datetime(etth1["date"])).set_index("date").to_xarray()
+    own = OwnData(path=str(path), target="OT", time="date")
+    stored(data, path)
+    fuzz(store_of(path), lambda: read_own(own), str(path), sane, of=2)
+    fuzz(lambda blows: stored(struck_dataset(data, blows), path), lambda: read_own(own), str(path), sane, of=2)
+
+
+def test_the_saved_state_of_a_forecast(tmp_path):
+    path = tmp_path / "state.npz"
+    one = Forecaster(Setup("load", ("wind",), 2, 0.9, 3600.0, 24, 60), np.datetime64("2024-01-01"))
+    one.update(np.random.default_rng(0).normal(size=(80, 2)), np.zeros((80, 2), bool))
+    save_state(path, one)
+    whole = one.state()
+
+    def same(found):
+        state = found.state()
+        assert state.keys() == whole.keys()
+        assert all(np.array_equal(state[name], whole[name], equal_nan=name != "meta") for name in whole)
+
+    fuzz(file_of(path, path.read_bytes(), struck_bytes), lambda: load_state(path), str(path), same)

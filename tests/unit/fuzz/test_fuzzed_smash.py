@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.smash import events, readers, unpickle
+from pipeline.core.store import write_json
+from pipeline.smash import events, own, own_forecast, readers, unpickle
 from pipeline.smash.data import Choice, from_table
 from pipeline.smash.options import Options
 
@@ -138,3 +139,29 @@ def test_the_prepared_catalogue(tmp_path):
         sane,
         of=2,
     )
+
+
+@pytest.mark.parametrize("name", ["model.json", "prepared.pkl", "recent.json", "etas.json", "weights.safetensors"])
+def test_a_fitted_model(tmp_path, name):
+    raw = readers.Raw(np.arange(60.0), np.arange(60) % 2, np.random.default_rng(0).normal(size=(60, 2)))
+    windows = from_table(raw, "some", Options(place="unit"), Choice(window=10.0))
+    windows.save(tmp_path / "prepared.pkl")
+    recent = {"end": 59.0, "t": [57.5, 58.0], "mark": [0, 1], "xy": [[0.0, 1.0], [2.0, 3.0]]}
+    write_json(tmp_path / "recent.json", recent)
+    for other in ("etas.json", "weights.safetensors"):
+        (tmp_path / other).write_text("{}")
+    content = {"schema": own.SCHEMA, "method": "etas", "stamps": False, "options": {"time": "t"}, "é": [1.5, None]}
+    own.seal(tmp_path, content)
+
+    def read():
+        model = own_forecast.load(tmp_path)
+        return model, own_forecast.history(model, None)
+
+    def same(found):
+        model, (t, mark, xy, end) = found
+        assert {key: model.content[key] for key in content} == content and end == 59.0
+        assert t.tolist() == recent["t"] and mark.tolist() == recent["mark"] and xy.tolist() == recent["xy"]
+        assert model.catalogue.digest() == windows.digest()
+
+    path = tmp_path / name
+    fuzz(file_of(path, path.read_bytes(), struck_bytes), read, str(tmp_path), same, of=5)

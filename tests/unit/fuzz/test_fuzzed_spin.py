@@ -6,13 +6,17 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pipeline.spin import pickles
+from pipeline.spin import own_model, pickles
 from pipeline.spin.data_settings import Graph
+from pipeline.spin.intervals import Intervals
 from pipeline.spin.raw import Raw
 from pipeline.spin.readers import aqi36, metr_la, pems_lanes
 from pipeline.spin.readers_own import read_own
+from pipeline.spin.settings import Settings
 
+from ..spin.made_up import cube
 from .damage import (
     file_of,
     fuzz,
@@ -225,3 +229,21 @@ def test_own_graph_as_json(tmp_path):
         of=2,
     )
     fuzz(file_of(graph, json.dumps(ROAD).encode(), struck_bytes), lambda: read_own(path, graph), graph.name, sane, of=2)
+
+
+# ---- what was learnt from them
+
+
+def test_a_saved_model(tmp_path):
+    path = tmp_path / "model.safetensors"
+    data, weights = cube(times=12, nodes=3, channels=1, masks=1), {"a": torch.arange(6.0), "b": torch.ones(2, 3)}
+    table = np.arange(15.0).reshape(1, 3, 5)
+    own_model.save(path, own_model.Fitted(data, Settings(), weights, Intervals(table, (0.1, 0.3, 0.5, 0.7, 0.9))))
+
+    def same(found):
+        assert torch.equal(found.weights["a"], weights["a"]) and torch.equal(found.weights["b"], weights["b"])
+        assert np.array_equal(found.cube.value, data.value, equal_nan=True) and (found.cube.time == data.time).all()
+        assert np.array_equal(found.intervals.table, table) and found.settings == Settings()
+        assert found.cube.nodes == data.nodes and found.level == 0.9
+
+    fuzz(file_of(path, path.read_bytes(), struck_bytes), lambda: own_model.load(path), str(path), same)

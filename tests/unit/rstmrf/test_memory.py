@@ -89,7 +89,7 @@ def test_the_analysis_is_estimated_no_lower_than_measured_and_refused_before_it_
     assert with_tec <= estimate_analysis_mb(Learn(), levels, 72, True)["total_mb"] < 1.2 * with_tec
     assert without <= estimate_analysis_mb(Learn(), levels, 72, False)["total_mb"] < 1.2 * without
     tight = Learn(train=Train(memory_mb=600))
-    with pytest.raises(PipelineError, match="this analysis needs about 902 MB.*600 MB may be used.*fields.draws 8"):
+    with pytest.raises(PipelineError, match="this analysis needs about 888 MB.*600 MB may be used.*fields.draws 8"):
         check_analysis_fits(tight, levels, 72, True)
 
 

@@ -170,6 +170,20 @@ def test_estimate_is_work_over_cores_but_never_below_the_longest_job(tmp_path: P
     assert estimate.load(tmp_path / "none.yaml", light=False) == {}
 
 
+def test_what_is_left_is_the_estimate_at_the_pace_so_far() -> None:
+    rest = estimate.Rest({"train": 3, "plot": 1, "table": 1}, {"train": 100.0, "plot": 10.0}, cores=2)
+    # 50 s for 100 s: half the estimate. 2 * 100 + 10 = 210 s are left, 105 s on two cores, 52.5 s at that pace.
+    assert rest.finished("train", 50.0) == "Left: 4 jobs, about 52 s on 2 cores (0.5 times the estimate so far)."
+    # 350 s for 200 s: 1.75. One job of 100 s can't be divided: 175 s.
+    text = rest.finished("train", 300.0)
+    assert text == "Left: 3 jobs, about 2 min 55 s on 2 cores (1.8 times the estimate so far)."
+    assert rest.finished("table", 9.0).startswith("Left: 2 jobs, about 2 min 55 s")  # no estimate: it changes no pace
+    rest.cores = None  # a cluster: how many jobs run side by side isn't known. (350 + 5) / 210 * 100 s
+    assert rest.finished("plot", 5.0) == "Left: 1 job, about 2 min 49 s of computing (1.7 times the estimate so far)."
+    assert rest.finished("train", 100.0) is None
+    assert estimate.Rest({"other": 2}, {}, cores=2).finished("other", 1.0) is None
+
+
 def test_summary_ranks_rules_by_their_summed_time_and_reads_benchmarks(tmp_path) -> None:
     header = "s\th:m:s\tmax_rss\tcpu_time\n"
     for name, peak, cpu in (("a", 512.25, 100.5), ("b", 1800, 9.5)):

@@ -36,6 +36,8 @@ try:
         log.history(step, total=settings["steps"], loss=1 / (1 + step))
         progress.update(step + 1)
         time.sleep(settings["pause"])
+    while settings["how"] == "wait" and not Path("go").exists():
+        time.sleep(0.05)
     if settings["how"] == "raise":
         raise ValueError("this arm diverges")
     table.write_text("".join(f"{number}\n" for number in range(3)))
