@@ -96,6 +96,22 @@ def test_the_future_changes_no_bit(poison):
         assert np.array_equal(aggregate(dirty, dirty_y)[: t + 1], clean[: t + 1])
 
 
+@pytest.mark.parametrize("poison", [np.nan, 1e30, "noise"])
+def test_the_future_changes_no_bit_of_networks_added_to_a_base(poison):
+    """As above for fsnet_aggregate; its base is finite by contract, so NaN stands for rows and networks alone."""
+    y, experts = made(5, n=900)
+    t = 700
+    clean = combine_with_extra(y, experts[0], experts[1:])
+    dirty, dirty_y = experts.copy(), y.copy()
+    bad = np.random.default_rng(0).normal(size=len(y)) * 100 if poison == "noise" else np.full(len(y), poison)
+    dirty_y[t + 1 :] = bad[t + 1 :]
+    dirty[1:, t + 1 :] = bad[t + 1 :, None]
+    dirty[0, t + 1 :] = np.nan_to_num(bad[t + 1 :, None], nan=1e30)
+    with np.errstate(all="ignore"):
+        assert np.array_equal(combine_with_extra(dirty_y, dirty[0], dirty[1:])[: t + 1], clean[: t + 1])
+    assert not np.array_equal(clean[: t + 1], experts[0, : t + 1])  # the networks do have weight
+
+
 def test_labels_are_learnt_from_late_enough():
     """Row 800 alone is changed: forecasts from origins < 800 stay, that from origin 800 uses it."""
     y, experts = made(6, n=900)

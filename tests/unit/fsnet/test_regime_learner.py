@@ -308,7 +308,11 @@ def test_a_poisoned_future_changes_no_forecast(memory):
         poisoned[t + 1 :] = poison
         other, other_info = run_stream(poisoned, SETTINGS, memory)
         assert other[: t + 2].tobytes() == forecast[: t + 2].tobytes()
-        assert other_info["slot_scores"][: t + 2].tobytes() == info["slot_scores"][: t + 2].tobytes()
+        for scores in ("slot_scores", "learner_scores"):
+            assert other_info[scores][: t + 2].tobytes() == info[scores][: t + 2].tobytes()
+        for events in ("alarms", "firing"):  # what the learner did with its state: fresh starts, recalls
+            assert [row for row in other_info[events] if row <= t] == [row for row in info[events] if row <= t]
+        assert [w for w in other_info["writes"] if w[0] <= t] == [w for w in info["writes"] if w[0] <= t]
 
 
 def test_missing_values_are_bridged():
