@@ -23,6 +23,10 @@ from .iri import B_E_BOTTOM, B_E_TOP, F1_THICKNESS, HM_E, PARAMS, UNITS
 
 STEP_DEG = 5.0
 LEVELS = ("f107_day", "f107_81")
+LEAST_B0_KM, LEAST_B1 = (
+    20.0,
+    0.2,
+)  # PyIRI's lines in solar activity reach them at F10.7 of about 260 sfu, and zero at 280
 
 
 def grid(step: float = STEP_DEG) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +51,8 @@ def parameters(day: date, hours: np.ndarray, lat: np.ndarray, lon: np.ndarray, f
     """Parameters [L, 8, T, G] (:data:`pipeline.rstmrf.iri.PARAMS`) at flat positions, for each value of F10.7 [sfu].
 
     PyIRI normalises the F1 probability by its largest value in the call: ask for whole days over the globe.
+    Its straight lines in solar activity take the bottomside's thickness and shape below zero on very active days (F10.7
+    above 280 sfu), where a profile has no value; here they stop at :data:`LEAST_B0_KM` and :data:`LEAST_B1`.
     """
     import PyIRI.main_library as main
     import PyIRI.sh_library as sh
@@ -63,6 +69,7 @@ def parameters(day: date, hours: np.ndarray, lat: np.ndarray, lon: np.ndarray, f
                 name: main.solar_interpolate(maps[..., 0], maps[..., 1], flux, solidx=index, solmin=0, solmax=100)
                 for name, (maps, index) in both.items()
             }
+            at["B0"], at["B1"] = np.maximum(at["B0"], LEAST_B0_KM), np.maximum(at["B1"], LEAST_B1)
             foe, zenith, *_ = sh.gammaE_dynamic(day.year, day.month, day.day, hours, lon, lat, flux, "GEO")
             nmf2, nme = main.limit_Nm(main.freq2den(at["foF2"])), main.limit_Nm(main.freq2den(foe))
             probability = sh.Probability_F1_with_solzen(zenith)

@@ -211,10 +211,15 @@ def _tec(
         if grid is not None and not all(len(a) == len(b) and np.allclose(a, b) for a, b in zip(grid, own, strict=True)):
             left.append((name, "its grid differs from that of the files before; one grid at a time"))
             continue
-        grid = own
         full = near & np.isclose(since, np.round(since), atol=1e-3)
         rows = np.flatnonzero(full if full.any() else near)
-        parts += zip(since[rows], data["tec"][rows].values, data["rms"][rows].values, strict=True)
+        try:
+            tec, rms = (data[part][rows].values for part in ("tec", "rms"))
+        except DataError as error:
+            left.append((name, str(error)))
+            continue
+        grid = own
+        parts += zip(since[rows], tec, rms, strict=True)
     if not parts:
         return {}
     chosen = {round(float(part[0]), 4): part for part in parts}  # an epoch found twice keeps the later file's

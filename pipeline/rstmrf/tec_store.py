@@ -86,7 +86,8 @@ def _maps(data: xr.Dataset, path: Path | str) -> xr.Dataset:
     lacking = {"time", "lat", "lon"} - set(data["tec"].dims)
     if lacking or data["tec"].ndim != 3 or data["tec"].dtype.kind not in "fiu":
         raise DataError(f"{path}: TEC must be numbers over time, lat and lon; it is over {', '.join(data['tec'].dims)}")
-    data = data.chunk({"time": HOURS_A_PIECE})
+    for name in {"tec", "rms"} & set(data.variables):
+        data[name] = data[name].dims, _pieces(data[name].variable, path)
     maps = data["tec"].transpose("time", "lat", "lon") * UNITS[unit]
     maps = maps.where(abs(maps) < np.inf)
     rms = data["rms"].transpose("time", "lat", "lon") * UNITS[unit] if "rms" in data else xr.full_like(maps, np.nan)
@@ -102,6 +103,28 @@ def _maps(data: xr.Dataset, path: Path | str) -> xr.Dataset:
     if not np.isclose(abs(lon[1] - lon[0]) * len(lon), 360):
         raise DataError(f"{path}: longitudes {lon[0]:g}..{lon[-1]:g} don't go once round the Earth")
     return both.assign_coords(lon=(np.round(lon, 6) + 180) % 360 - 180).sortby(["lon", "time"])
+
+
+class _Reader:
+    """A variable of a file as an array that names the file where a piece of it can't be read."""
+
+    def __init__(self, variable: xr.Variable, path: Path | str):
+        self.variable, self.path = variable, path
+        self.shape, self.dtype, self.ndim = variable.shape, variable.dtype, variable.ndim
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        try:
+            return self.variable[key].values
+        except RuntimeError as error:  # of HDF5 and of Zarr's codecs
+            raise DataError(f"{self.path} is damaged: not all of its maps can be read ({first_line(error)})") from None
+
+
+def _pieces(variable: xr.Variable, path: Path | str) -> Any:
+    """The variable as a Dask array in pieces of time."""
+    import dask.array
+
+    chunks = tuple(HOURS_A_PIECE if dim == "time" else -1 for dim in variable.dims)
+    return dask.array.from_array(_Reader(variable, path), chunks, asarray=False)
 
 
 def of_file(path: Path | str) -> xr.Dataset:

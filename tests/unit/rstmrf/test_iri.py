@@ -120,6 +120,17 @@ def test_a_pole_is_one_place(theirs, params):
         assert np.ptp(params[:, :, lats == end], axis=2).max() < 1e-6
 
 
+def test_a_very_active_day_has_a_profile_everywhere():
+    """3 October 2024: PyIRI's own line takes B1 below zero at a tenth of the globe."""
+    lat, lon = iri_day.grid(15.0)
+    lats, lons = (axis.ravel() for axis in np.meshgrid(lat, lon, indexing="ij"))
+    calm, active = iri_day.parameters(date(2024, 10, 3), np.array([0.0, 12.0]), lats, lons, [227.4, 312.1])
+    assert np.isfinite(active).all()
+    assert np.exp(active[3]).min() == pytest.approx(iri_day.LEAST_B1)
+    assert np.exp(calm[3]).min() > iri_day.LEAST_B1
+    assert np.exp(active[2]).min() > iri_day.LEAST_B0_KM
+
+
 def test_a_days_maps_survive_the_store(tmp_path, monkeypatch):
     made = np.random.default_rng(0).normal(size=(2, 8, 24, 84))
     monkeypatch.setattr(iri_day, "parameters", lambda day, hours, lat, lon, f107: made)

@@ -59,6 +59,10 @@ def folders(data_dir, tmp_path_factory):
     (profiles / "words.csv").write_text("a,b\n1,2\n")
     tec_file(tec / "morning.nc", range(0, 9))
     tec_file(tec / "zz_coarse.nc", range(2, 4), step=30.0)
+    with xr.open_dataset(tec_file(tec / "aa.nc", range(9, 12))) as data:
+        data.to_zarr(tec / "a_damaged.zarr", zarr_format=3, consolidated=False)
+    (tec / "aa.nc").unlink()
+    (tec / "a_damaged.zarr" / "tec" / "c" / "0" / "0" / "0").write_bytes(b"no chunk")
     shutil.copy(data_dir / "iono" / "ionex" / "codg0080.20i.Z", tec)
     (tec / "notes.txt").write_text("no map")
     (tec / "empty.24i").touch()
@@ -97,6 +101,7 @@ def test_what_was_left_out_is_listed_with_its_reason(found):
         "notes.txt": "",
         "empty.24i": "is empty",
         "zz_coarse.nc": "its grid differs",
+        "a_damaged.zarr": "is damaged: not all of its maps",
     }
     assert reasons.keys() == wanted.keys()
     for name, why in wanted.items():

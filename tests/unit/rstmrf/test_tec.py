@@ -188,6 +188,21 @@ def test_any_regular_netcdf_comes_out_the_same(tmp_path, units, factor):
         assert np.allclose(small["tec"].values[0, 4:-4, 0], 10 + 0.1 * LAT[16:-16:4], atol=0.01)
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    lat, lon = np.arange(-90.0, 91, 10), np.arange(-180.0, 180, 10)
+    netcdf(tmp_path / "good.nc", lat, lon)
+    with xr.open_dataset(tmp_path / "good.nc") as data:
+        data.to_zarr(tmp_path / "t.zarr", zarr_format=3, consolidated=False)
+        data.to_netcdf(tmp_path / "t.nc", encoding={"tec": {"zlib": True, "chunksizes": (3, 19, 36)}})
+    (tmp_path / "t.zarr" / "tec" / "c" / "0" / "0" / "0").write_bytes(b"no chunk")
+    content = (tmp_path / "t.nc").read_bytes()
+    start = content.index(b"\x78\x5e" if b"\x78\x5e" in content else b"\x78\x9c")  # of the only deflated chunk
+    (tmp_path / "t.nc").write_bytes(content[: start + 20] + bytes(100) + content[start + 120 :])
+    for name in ("t.zarr", "t.nc"):
+        with pytest.raises(DataError, match=f"{name} is damaged: not all of its maps can be read"):
+            tec_store.write(tec_store.gathered([tmp_path / name]), tmp_path / "out.zarr")
+
+
 def test_wrong_units_names_and_grids_are_errors(tmp_path):
     lat, lon = np.arange(-90.0, 91, 10), np.arange(-180.0, 180, 10)
     netcdf(tmp_path / "a.nc", lat, lon, units="apples")
