@@ -23,10 +23,7 @@ from .iri import B_E_BOTTOM, B_E_TOP, F1_THICKNESS, HM_E, PARAMS, UNITS
 
 STEP_DEG = 5.0
 LEVELS = ("f107_day", "f107_81")
-LEAST_B0_KM, LEAST_B1 = (
-    20.0,
-    0.2,
-)  # PyIRI's lines in solar activity reach them at F10.7 of about 260 sfu, and zero at 280
+LEAST_B0_KM, LEAST_B1 = 20.0, 0.2  # PyIRI's lines in solar activity fall below them from F10.7 of about 260 sfu
 
 
 def grid(step: float = STEP_DEG) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +26,16 @@ class Bagged:
 
     @classmethod
     def fit(
-        cls, cube: Cube, settings: Boosting, models: int, seed: int = 0, mask: int = 0, first: Booster | None = None
+        cls, cube: Cube, settings: Boosting, models: int, seed: int = 0, mask: int = 0, first: Sequence[Booster] = ()
     ) -> Bagged:
         """One booster for each of the seeds ``seed``, ``seed + 1``, … (of the cells hidden in training).
 
-        ``first``: the booster of ``seed``, where it is there already.
+        ``first``: the boosters of the first seeds, where they are there already.
         """
-        first = fit(cube, settings, seed, mask) if first is None else first
-        return cls([first, *(fit(cube, settings, seed + n, mask, space=first.space) for n in range(1, models))])
+        members = list(first) or [fit(cube, settings, seed, mask)]
+        space = members[0].space
+        members += [fit(cube, settings, seed + n, mask, space=space) for n in range(len(members), models)]
+        return cls(members)
 
     def predict(self, value: np.ndarray, visible: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units; arguments as of ``Booster.predict``, features are made once."""

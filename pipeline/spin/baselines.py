@@ -8,7 +8,8 @@ knn          weighted mean of the graph's neighbours at the same time           
 mf           low-rank matrix factorisation (soft-impute)                                    yes
 mice         chained equations (scikit-learn's IterativeImputer with Bayesian ridge)        yes
 boosting     gradient boosting on leave-one-out gap features                                two of its features
-boosting_long  mean of several such models: more computing than a network and boosting      two of its features
+boosting_bag   mean of several such models                                                  two of its features
+boosting_long  of so many that they cost as much as a network and boosting_bag together      two of its features
 
 A transductive method is fitted to all visible cells of the rows that it imputes, those of the test period too (of
 boosting's features the low-rank and the ridge estimate are, and so are the residual arm's, which has the same); the
@@ -33,6 +34,7 @@ from .gaps import dense, line
 
 if TYPE_CHECKING:
     from .bagging import Bagged
+    from .boosting import Booster
 
 TRANSDUCTIVE = {
     "mean": "no",
@@ -42,6 +44,7 @@ TRANSDUCTIVE = {
     "mf": "yes",
     "mice": "yes",
     "boosting": "in its low-rank and ridge features",
+    "boosting_bag": "in its low-rank and ridge features",
     "boosting_long": "in its low-rank and ridge features",
 }
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)  # of the singular values of standardised series
@@ -165,24 +168,30 @@ def choose(name: str, scene: Scene) -> tuple[str, np.ndarray, dict[str, float]]:
     return best[0], best[1], errors
 
 
+def boosters(name: str, settings: Baselines) -> int:
+    """Number of boosted models that a baseline averages; 0: it is no boosting."""
+    many = {"boosting_bag": settings.boosting_bag.models, "boosting_long": settings.boosting_long.models}
+    return {"boosting": 1, **many}.get(name, 0)
+
+
 class Plan:
     """One baseline through all masks: fitted or chosen on the named mask, applied to every mask.
 
     Parameters
     ----------
     name: of the baseline.
-    settings: of boosting, short and long.
+    settings: of boosting, one model and many.
     seed: of the boosting's hidden training cells.
-    short: the plan of ``boosting`` with these settings, already fitted: its model is the first of ``boosting_long``'s.
+    short: a plan of fewer models with these settings, already fitted: they are this one's first.
 
     Attributes
     ----------
-    fitting_s: CPU seconds that its models took to fit. taken_s: those of the model that it took over.
+    fitting_s: CPU seconds that its models took to fit. taken_s: those of the models that it took over.
     """
 
     def __init__(self, name: str, settings: Baselines, seed: int = 0, short: Plan | None = None):
         self.name, self.boosting, self.seed, self.short = name, settings.boosting, seed, short
-        self.models = settings.boosting_long.models if name == "boosting_long" else 1
+        self.models = boosters(name, settings)
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
         self.fitting_s, self.taken_s = 0.0, 0.0
@@ -193,9 +202,9 @@ class Plan:
         if self._booster is None:
             from .bagging import Bagged
 
-            first = None
+            first: list[Booster] = []
             if self.short is not None:
-                first, self.taken_s = self.short._boosted(scene).members[0], self.short.fitting_s
+                first, self.taken_s = self.short._boosted(scene).members, self.short.fitting_s + self.short.taken_s
             clock = time.process_time()
             self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask, first)
             self.fitting_s = time.process_time() - clock
@@ -203,7 +212,7 @@ class Plan:
 
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
-        if self.name.startswith("boosting"):
+        if self.models:
             inputs = scene.cube.inputs(scene.mask)
             return self._boosted(scene).predict(inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:

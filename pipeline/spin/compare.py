@@ -81,7 +81,7 @@ def arm_facts(run: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list
     taken = (trained or run)["inputs"]
     needs = [Path(taken[name]["path"]).parent.name for name in taken if name.split(".")[0] == "needs"]
     if "baselines" in run["inputs"]:  # a stack's
-        needs.append("boosting")
+        needs.append("boosting_bag")
     return facts, cost, needs
 
 

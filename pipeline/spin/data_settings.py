@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ..core.config import Model
 
-BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting", "boosting_long")
+BASELINES = ("mean", "time_of_day", "linear", "knn", "mf", "mice", "boosting", "boosting_bag", "boosting_long")
 METRICS = ("mae", "mse", "mre", "mae_no_line", "crps", "coverage90", "mae_unseen_nodes")
 WARM_UP_S = 900  # the simulated city is driven so long before the first interval that counts: it starts empty
 PATTERNS = ("point", "block", "block_upstream", "outage", "spatial", "patrol", "value", "replay", "official", "none")
@@ -108,11 +108,11 @@ class Boosting(Model):
     lags: list[int] = Field([-1, 0, 1], description="ridge estimate: rows by which these are shifted")
 
 
-class Longer(Model):
-    """The baseline ``boosting_long``: boosting with the budget of a network and boosting together."""
+class Averaged(Model):
+    """The baselines ``boosting_bag``, which a stack averages with, and ``boosting_long``, with a stack's budget."""
 
     models: int = Field(
-        6, ge=1, le=50, description="boosted models whose answers are averaged, each on cells hidden anew"
+        8, ge=1, le=50, description="boosted models whose answers are averaged, each on cells hidden anew"
     )
 
 
@@ -127,4 +127,5 @@ class Baselines(Model):
     """What the baselines stage reads."""
 
     boosting: Boosting = Boosting()
-    boosting_long: Longer = Longer()
+    boosting_bag: Averaged = Averaged()
+    boosting_long: Averaged = Averaged(models=14)

@@ -128,10 +128,10 @@ def _residual(job: Job, settings: Evaluate, cube: Cube, log: Any):
 
 
 def _stack(job: Job, settings: Evaluate, cube: Cube, log: Any):
-    """The needed arm's values averaged with boosting's, by the weight that is best on the validation cells."""
+    """The needed arm's values averaged with ``boosting_bag``'s, by the weight that is best on the validation cells."""
     layout = cube.layout()
     baselines = read_imputations(job.inputs["baselines"])
-    boosting = baselines.value[baselines.members.index("boosting")]  # [target]
+    boosting = baselines.value[baselines.members.index("boosting_bag")]  # [target]
     needs = job.inputs["needs"]
     saved = read_imputations(Path(needs if isinstance(needs, str | Path) else needs[0]))
     members = [saved.members.index(seed) for seed in job.seeds]
@@ -149,5 +149,5 @@ def _stack(job: Job, settings: Evaluate, cube: Cube, log: Any):
             here = layout.channel == channel
             value[place, here, 0] = weight * network[here] + (1 - weight) * boosting[here]
             metrics[f"stack_weight_{name}_seed{job.seeds[place]}"] = weight
-            log.info(f"seed {job.seeds[place]}, {name}: {weight:.2f} network + {1 - weight:.2f} boosting")
+            log.info(f"seed {job.seeds[place]}, {name}: {weight:.2f} network + {1 - weight:.2f} boosting_bag")
     return value, metrics

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core.stages import Job, Result
-from .baselines import TRANSDUCTIVE, Plan, Scene
+from .baselines import TRANSDUCTIVE, Plan, Scene, boosters
 from .cube import Cube, Imputations, load, write_imputations
 from .data_settings import Baselines
 from .intervals import LEVELS, target_gaps, with_intervals
@@ -27,10 +27,12 @@ def impute(cube: Cube, names: list[str], settings: Baselines, log: Any = None) -
     cells = (layout.time * nodes + layout.node) * channels + layout.channel
     scenes = [Scene.of(cube, mask, settings.boosting.neighbours) for mask in range(len(cube.masks))]
     value = np.full((len(names), layout.size), np.nan)
-    costs, facts, plans = {}, {}, {}
+    costs, facts = {}, {}
+    plans: dict[str, Plan] = {}
     for member, name in enumerate(names):
         clock = time.process_time()
-        plan = plans[name] = Plan(name, settings, short=plans.get("boosting") if name == "boosting_long" else None)
+        fewer = [one for one in plans.values() if 0 < one.models <= boosters(name, settings)]
+        plan = plans[name] = Plan(name, settings, short=max(fewer, key=lambda one: one.models, default=None))
         for mask, scene in enumerate(scenes):  # the named mask first: there variants are chosen and trees are grown
             here = layout.mask == mask
             value[member, here] = plan.values(scene, cells[here])

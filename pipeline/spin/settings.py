@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ..core.config import Arm, ArmSettings, Model, Scenario
 from ..core.stages import Stage
-from .data_settings import BASELINES, METRICS, Baselines, Boosting, Data, Longer, Prepare, Simulation
+from .data_settings import BASELINES, METRICS, Averaged, Baselines, Boosting, Data, Prepare, Simulation
 from .options import READERS
 
 OWN_DATA = READERS  # what the user's own data may be: kind -> reader -> its options
@@ -29,7 +29,8 @@ class Network(Model):
     """The network; what is not named otherwise is as published."""
 
     kind: Literal["spin", "spin_h", "residual", "stack"] = Field(
-        "spin", description="spin, spin_h: published; residual: corrects a cheap imputer; stack: averages with boosting"
+        "spin",
+        description="spin, spin_h: published; residual: corrects a cheap imputer; stack: averaged with boosting_bag",
     )
     window: int = Field(24, ge=2, le=512, description="rows of a window (T)")
     hidden: int = Field(32, ge=2, description="width (H), even")
@@ -179,17 +180,17 @@ class Settings(Evaluate, ArmSettings):
 
     data: Data = Data()
     simulation: Simulation = Simulation()
-    boosting_long: Longer = Longer()
+    boosting_bag: Averaged = Averaged()
+    boosting_long: Averaged = Averaged(models=14)
     attention: Attention = Attention()
 
     def unfit(self, arm: Arm, scenario: Scenario) -> str | None:
         if self.network.kind == "stack":
             if len(arm.needs) != 1:
-                return f"averages one arm with boosting: state it as `needs: [<arm>]`, now it needs {arm.needs}"
-            if "boosting" not in scenario.baselines:
-                return (
-                    f"needs the baseline boosting, which is not among the scenario's ({', '.join(scenario.baselines)})"
-                )
+                return f"averages one arm with boosting_bag: state it as `needs: [<arm>]`, now it needs {arm.needs}"
+            if "boosting_bag" not in scenario.baselines:
+                named = ", ".join(scenario.baselines)
+                return f"needs the baseline boosting_bag, which is not among the scenario's ({named})"
         elif (self.fit.distil or self.fit.grow) and len(arm.needs) != 1:
             return f"learns from or grows out of one arm: state it as `needs: [<arm>]`, now it needs {arm.needs}"
         return None

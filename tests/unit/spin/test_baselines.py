@@ -9,7 +9,7 @@ from pipeline.spin import boosting, matrix
 from pipeline.spin.bagging import Bagged
 from pipeline.spin.baselines import PLAIN, TRANSDUCTIVE, VARIED, Plan, Scene, choose, knn
 from pipeline.spin.cube import TEST, TRAIN, VAL
-from pipeline.spin.data_settings import BASELINES, Baselines, Boosting, Longer
+from pipeline.spin.data_settings import BASELINES, Averaged, Baselines, Boosting
 from pipeline.spin.intervals import target_gaps, with_intervals
 from pipeline.spin.run_baselines import impute
 
@@ -122,15 +122,18 @@ def test_the_long_baseline_is_the_mean_of_models_fitted_on_other_hidden_cells(da
     bagged = Bagged.fit(data, QUICK, 2, 4).predict(inputs, visible, cells)
     np.testing.assert_allclose(bagged, np.mean(alone, axis=0), rtol=1e-5)
     assert (alone[0] != alone[1]).any()
-    plan = Plan("boosting_long", Baselines(boosting=QUICK, boosting_long=Longer(models=2)), 4)
+    plan = Plan("boosting_long", Baselines(boosting=QUICK, boosting_long=Averaged(models=2)), 4)
     np.testing.assert_array_equal(plan.values(Scene.of(data, 0, QUICK.neighbours), cells), bagged)
 
 
-def test_the_long_baseline_takes_the_short_one_s_model_over_and_its_cost(data):
-    settings = Baselines(boosting=QUICK, boosting_long=Longer(models=2))
-    both, _ = impute(data, ["boosting", "boosting_long"], settings)
-    alone, _ = impute(data, ["boosting_long"], settings)
-    np.testing.assert_array_equal(both.value[1], alone.value[0])
+def test_longer_baselines_take_the_shorter_ones_models_over_and_their_cost(data):
+    settings = Baselines(boosting=QUICK, boosting_bag=Averaged(models=2), boosting_long=Averaged(models=3))
+    names = ["boosting", "boosting_bag", "boosting_long"]
+    found, costs = impute(data, names, settings)
+    assert costs["boosting"] < costs["boosting_bag"] < costs["boosting_long"]
+    for member, name in enumerate(names):
+        alone, _ = impute(data, [name], settings)
+        np.testing.assert_array_equal(found.value[member], alone.value[0])
     scene, cells = Scene.of(data, 0, QUICK.neighbours), np.arange(5)
     short = Plan("boosting", settings)
     short.values(scene, cells)

@@ -178,7 +178,7 @@ def scenario(tmp_path_factory):
     save(data, folder / "data.zarr")
     quick = Baselines(boosting=Boosting(masks=2, trees=10, chain=0, neighbours=3))
     paths = {"imputations": folder / "baselines.zarr"}
-    names = ["mean", "linear", "boosting"]
+    names = ["mean", "linear", "boosting_bag"]
     run(Job("spin", "baselines", {"data": folder / "data.zarr"}, paths, {}, facts={"baselines": names}), quick, Log())
     layout = data.layout()
     (folder / "spin").mkdir()
@@ -199,7 +199,7 @@ def scenario(tmp_path_factory):
 def job_of(folder, out, arms=("spin",)):
     entry = {
         "description": "a test", "leaky": False, "primary": {"metric": "mae", "unit": "1", "better": "lower"},
-        "baselines": ["mean", "linear", "boosting"], "arms": list(arms), "compare": [["spin", "linear"]],
+        "baselines": ["mean", "linear", "boosting_bag"], "arms": list(arms), "compare": [["spin", "linear"]],
     }  # fmt: skip
     inputs = {
         "data": folder / "data.zarr",
@@ -244,7 +244,7 @@ def test_a_stack_costs_what_it_is_made_of(scenario, tmp_path, monkeypatch):
     job.inputs["runs"] = [*job.inputs["runs"], tmp_path / "stack/evaluate.run.json"]
     compare(job, None, Log())
     block = json.loads((tmp_path / "scenario.json").read_text())
-    boosting = block["baselines"]["boosting"]["cost"]["cpu_s"]
+    boosting = block["baselines"]["boosting_bag"]["cost"]["cpu_s"]
     assert block["arms"]["stack"]["cost"]["cpu_s"] == pytest.approx(1.5 + 1.5 + boosting)  # two seeds share 3 s
 
 

@@ -49,7 +49,7 @@ SECTION = {
             "primary": {"metric": "mae", "unit": "1", "better": "lower"},
             "seeds": [0],
             "arms": ["net", "mix", "student"],
-            "baselines": ["linear", "boosting"],
+            "baselines": ["linear", "boosting_bag"],
         }
     },
     "tables": {"ablation": ["one"]},
@@ -59,8 +59,8 @@ SECTION = {
 def test_stacks_and_students_name_what_they_need():
     SystemConfig("spin", SECTION, Settings)
     for change, says in (
-        ({"scenarios": {"one": {"baselines": ["linear"]}}}, r"'mix' needs the baseline boosting.*\(linear\)"),
-        ({"arms": {"mix": {"needs": []}}}, r"'mix' averages one arm with boosting: state it as `needs: \[<arm>\]`"),
+        ({"scenarios": {"one": {"baselines": ["linear"]}}}, r"'mix' needs the baseline boosting_bag.*\(linear\)"),
+        ({"arms": {"mix": {"needs": []}}}, r"'mix' averages one arm with boosting_bag: state it as `needs: \[<arm>\]`"),
         ({"arms": {"mix": {"needs": ["net", "student"]}}}, "'mix' averages one arm"),
         ({"arms": {"student": {"needs": []}}}, "'student' learns from or grows out of one arm"),
     ):

@@ -100,7 +100,7 @@ def test_a_stack_takes_the_weight_that_is_best_on_validation_cells(made):
     sign = np.where(np.arange(layout.size) % 2, 1.0, -1.0)
     boosting = layout.truth - share * sign
     network = layout.truth + (1 - share) * sign
-    write_imputations(folder / "baselines.zarr", Imputations(["linear", "boosting"], np.stack([network, boosting])))
+    write_imputations(folder / "baselines.zarr", Imputations(["linear", "boosting_bag"], np.stack([network, boosting])))
     write_imputations(folder / "network.zarr", Imputations([0], network[None]))
     metrics = stage(
         "evaluate",
