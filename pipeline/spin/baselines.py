@@ -33,7 +33,6 @@ from .features import FeatureSpace
 from .gaps import dense, line
 
 if TYPE_CHECKING:
-    from .bagging import Bagged
     from .boosting import Booster
 
 TRANSDUCTIVE = {
@@ -195,26 +194,28 @@ class Plan:
         self.variant: str | None = None
         self.errors: dict[str, float] = {}
         self.fitting_s, self.taken_s = 0.0, 0.0
-        self._booster: Bagged | None = None
+        self._boosters: list[Booster] = []
 
-    def _boosted(self, scene: Scene) -> Bagged:
+    def _boosted(self, scene: Scene) -> list[Booster]:
         """The models, fitted on the first mask that is asked for."""
-        if self._booster is None:
-            from .bagging import Bagged
+        if not self._boosters:
+            from .boosting import fit_many
 
             first: list[Booster] = []
             if self.short is not None:
-                first, self.taken_s = self.short._boosted(scene).members, self.short.fitting_s + self.short.taken_s
+                first, self.taken_s = self.short._boosted(scene), self.short.fitting_s + self.short.taken_s
             clock = time.process_time()
-            self._booster = Bagged.fit(scene.cube, self.boosting, self.models, self.seed, scene.mask, first)
+            self._boosters = fit_many(scene.cube, self.boosting, self.models, self.seed, scene.mask, first)
             self.fitting_s = time.process_time() - clock
-        return self._booster
+        return self._boosters
 
     def values(self, scene: Scene, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell] in physical units, cells as flat indices into [T, N, C]."""
         if self.models:
+            from .boosting import mean_of
+
             inputs = scene.cube.inputs(scene.mask)
-            return self._boosted(scene).predict(inputs, ~np.isnan(inputs), cells)
+            return mean_of(self._boosted(scene), inputs, ~np.isnan(inputs), cells)
         if self.name in PLAIN:
             found = PLAIN[self.name](scene)
         elif self.variant is None:

@@ -6,7 +6,7 @@ and trees learn by how far the straight line across the gap misses (absolute err
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +48,22 @@ class Booster:
             the space was fitted to these rows.
         cells: flat indices into [T, N, C].
         """
-        found = gap_features(self.space, value, visible, cells, estimates(self.space, value, visible, self.settings))
-        imputed = found.base.astype(np.float64)
-        channel = cells % self.space.shape[2]
-        for c, fitted in enumerate(self.models):
+        return mean_of([self], value, visible, cells)
+
+
+def mean_of(boosters: Sequence[Booster], value: np.ndarray, visible: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Mean of the boosters' imputed values [cell]; all share one feature space. Arguments as of ``Booster.predict``."""
+    space, settings = boosters[0].space, boosters[0].settings
+    found = gap_features(space, value, visible, cells, estimates(space, value, visible, settings))
+    imputed = found.base.astype(np.float64)
+    channel = cells % space.shape[2]
+    for booster in boosters:
+        for c, fitted in enumerate(booster.models):
             here = channel == c
             if fitted is not None and here.any():
                 columns, model = fitted
-                imputed[here] += self.space.sd[c] * model.predict(found.x[here][:, columns])
-        return imputed.astype(np.float32)
+                imputed[here] += space.sd[c] * model.predict(found.x[here][:, columns]) / len(boosters)
+    return imputed.astype(np.float32)
 
 
 def estimates(space: FeatureSpace, value: np.ndarray, visible: np.ndarray, settings: Boosting) -> dict[str, np.ndarray]:
@@ -160,3 +167,15 @@ def fit(
         )
         models.append((columns, model.fit(table[:, columns], target[here])))
     return Booster(space, settings, models, len(x))
+
+
+def fit_many(
+    cube: Cube, settings: Boosting, models: int, seed: int = 0, mask: int = 0, first: Sequence[Booster] = ()
+) -> list[Booster]:
+    """One booster for each of the seeds ``seed``, ``seed + 1``, … (of the cells hidden in training).
+
+    ``first``: the boosters of the first seeds, where they are there already.
+    """
+    found = list(first) or [fit(cube, settings, seed, mask)]
+    found += [fit(cube, settings, seed + n, mask, space=found[0].space) for n in range(len(found), models)]
+    return found

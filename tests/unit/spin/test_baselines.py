@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pipeline.spin import boosting, matrix
-from pipeline.spin.bagging import Bagged
 from pipeline.spin.baselines import PLAIN, TRANSDUCTIVE, VARIED, Plan, Scene, choose, knn
 from pipeline.spin.cube import TEST, TRAIN, VAL
 from pipeline.spin.data_settings import BASELINES, Averaged, Baselines, Boosting
@@ -119,7 +118,7 @@ def test_the_long_baseline_is_the_mean_of_models_fitted_on_other_hidden_cells(da
     inputs, cells = data.inputs(0), np.flatnonzero(data.hidden[0] & data.observed)[:80]
     visible = ~np.isnan(inputs)
     alone = [boosting.fit(data, QUICK, seed).predict(inputs, visible, cells) for seed in (4, 5)]
-    bagged = Bagged.fit(data, QUICK, 2, 4).predict(inputs, visible, cells)
+    bagged = boosting.mean_of(boosting.fit_many(data, QUICK, 2, 4), inputs, visible, cells)
     np.testing.assert_allclose(bagged, np.mean(alone, axis=0), rtol=1e-5)
     assert (alone[0] != alone[1]).any()
     plan = Plan("boosting_long", Baselines(boosting=QUICK, boosting_long=Averaged(models=2)), 4)
