@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.precision import mixed
 from . import losses as terms
 from .checkpoints import Keeper
 from .conv_lstm import next_map_loss
@@ -178,16 +179,11 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.steps, eta_min=plan.lr / 20)
     monitor, trained = Monitor(problem.device), Trained(model)
-    amp = {
-        "device_type": problem.device.split(":")[0],
-        "dtype": torch.bfloat16,
-        "enabled": plan.precision == "bfloat16",
-    }
     clock = 0.0
     for step in range(plan.steps):
         begin = time.perf_counter()
         rows, hours = sampler.draw()
-        with torch.autocast(**amp):
+        with mixed(plan.precision, problem.device):
             loss, parts = objective(step, rows, hours)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

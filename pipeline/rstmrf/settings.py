@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ..core.config import ArmSettings, Model
+from ..core.precision import Precision
 from ..core.stages import Stage
 
 BASELINES = (
@@ -111,7 +112,7 @@ class Train(Model):
     time_bin: float = Field(2.0, gt=0, description="hours that a batch comes from; many: each window costs a ConvLSTM")
     lr: float = Field(3e-4, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
+    precision: Precision = Field("float32", description="bfloat16: autocast")
     validation: Literal["profiles", "days"] = Field(
         "profiles",
         description="kept back whole to choose checkpoints: 8 % of the profiles, or of the days, at least one",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.precision import mixed
 from ..core.stages import Job, Result
 from ..core.store import write_json
 from . import assimilate
@@ -89,10 +90,9 @@ def _saved(problem: Any, model: Any, settings: Learn) -> int:
     objective = Objective(problem, model, settings.losses, torch.Generator().manual_seed(0))
     plan = settings.train
     rows, hours = Sampler(problem.coords[:, 3], problem.world.hours, plan.time_bin, plan.batch, 0).draw()
-    amp = plan.precision == "bfloat16"
 
     def step() -> torch.Tensor:
-        with torch.autocast(problem.device.split(":")[0], torch.bfloat16, enabled=amp):
+        with mixed(plan.precision, problem.device):
             return objective(0, rows, hours)[0]
 
     return saved_bytes(step)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import checkpoints
+from ..core.precision import mixed
 from .batches import Batch, Frames, buckets
 from .settings import Training
 
@@ -89,6 +90,7 @@ def fit(
         model.parameters(), lr=training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay
     )
     averaged = Averaged(model, average)
+    device = next(model.parameters()).device.type
     per_epoch = sum(1 for _ in buckets(catalogue.lengths, windows[0], tokens, np.random.default_rng(seed)))
     total = training.steps or training.epochs * per_epoch
     step = epoch = since = 0
@@ -111,7 +113,8 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step / total, training)
             optimiser.zero_grad(set_to_none=True)
-            loss = objective.backward(model, frames.batch(chosen), generator)
+            with mixed(training.precision, device):
+                loss = objective.backward(model, frames.batch(chosen), generator)
             nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             optimiser.step()
             averaged.update(step)

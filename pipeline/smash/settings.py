@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ..core.config import ArmSettings, Model
+from ..core.precision import Precision
 from ..core.stages import Stage
 from .options import READERS
 
@@ -118,6 +119,7 @@ class Training(Model):
     lr_end: float = Field(5e-5, gt=0)
     warmup: int = Field(5, ge=0, description="epochs of the schedule")
     weight_decay: float = Field(0.01, ge=0)
+    precision: Precision = Field("float32", description="bfloat16: autocast")
     clip: float = Field(1.0, gt=0, description="norm of the gradient")
     patience: int = Field(50, ge=1, description="epochs without a better validation loss")
     save_every: int = Field(10, ge=1, description="epochs between validations and checkpoints")

@@ -264,7 +264,11 @@ def attend(
     -------
     [R', T, H] sums of alpha times the last activation, [R', T, 1] sums of alpha; both times the edges' weights.
     """
-    out = _Attend.apply(source, target, bias, gate, shift, slopes, pairs, softmax, *linear)
+    whole = slopes.dtype  # in mixed precision what was computed comes in another type than parameters
+    source, target, gate, shift, *linear = (one.to(whole) for one in (source, target, gate, shift, *linear))
+    bias = None if bias is None else bias.to(whole)
+    with torch.autocast(source.device.type, enabled=False):
+        out = _Attend.apply(source, target, bias, gate, shift, slopes, pairs, softmax, *linear)
     return out[..., :-1], out[..., -1:]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import checkpoints
+from ..core.precision import mixed
 from .settings import Fit
 
 LEAST = 0.1  # of the rate, in schedule "magic"
@@ -98,6 +99,7 @@ def learn(
     place: number of this seed among the stage's, for the history.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=fit.lr, weight_decay=fit.l2)
+    device = next(model.parameters()).device.type
     rng = np.random.default_rng([seed, 2])
     torch.manual_seed(seed)
     step, spent, since = 0, 0.0, 0
@@ -133,7 +135,8 @@ def learn(
             break
         for group in optimizer.param_groups:
             group["lr"] = fit.lr * factor(fit, step, elapsed)
-        value = loss(rng)
+        with mixed(fit.precision, device):
+            value = loss(rng)
         optimizer.zero_grad()
         value.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), fit.clip)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ..core.config import Arm, ArmSettings, Model, Scenario
+from ..core.precision import Precision
 from ..core.stages import Stage
 from .data_settings import BASELINES, METRICS, Averaged, Baselines, Boosting, Data, Prepare, Simulation
 from .options import READERS
@@ -108,6 +109,7 @@ class Fit(Model):
     )
     warmup: int = Field(12, ge=0, description="epochs of a rising rate")
     l2: float = Field(0.0, ge=0)
+    precision: Precision = Field("float32", description="bfloat16: autocast; the attention's kernel stays in float32")
     clip: float = Field(5.0, gt=0, description="norm of the gradient")
     patience: int = Field(40, ge=1, description="validations without a better one")
     min_delta: float = Field(0.0, ge=0, description="what counts as better [share]")

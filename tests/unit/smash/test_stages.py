@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.core.stages import Job, run
 from pipeline.smash import compare, fitting, samples, scores
@@ -66,6 +67,23 @@ def test_an_arm_is_trained_and_scored_for_every_seed_and_again_the_same(kind, pr
     assert record["metrics"]["parameters_trainable"] > 0
     again = scores.read(forecast(tmp_path / "b", prepared, kind) / "scores.zarr")
     np.testing.assert_array_equal(again.values["crps_time"], stored.values["crps_time"])
+
+
+@pytest.mark.parametrize("kind", ["smash", "corrected"])
+def test_mixed_precision_trains_other_weights_to_nearly_the_same_loss(kind, prepared, tmp_path):
+    found, saved = {}, {}
+    for precision in ("float32", "bfloat16"):
+        leaf = settings_of(Train, kind)
+        leaf["training"]["precision"] = precision
+        outputs = {
+            "weights": str(tmp_path / f"{precision}.safetensors"),
+            "run": str(tmp_path / f"{precision}.run.json"),
+        }
+        metrics = run(Job("smash", "train", {"data": str(prepared)}, outputs, leaf, [0]), STAGES["train"]).metrics
+        found[precision], saved[precision] = metrics["validation_loss"], load_file(outputs["weights"])
+    assert all(tensor.dtype == torch.float32 for tensor in saved["bfloat16"].values())
+    assert any((saved["float32"][name] != tensor).any() for name, tensor in saved["bfloat16"].items())
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.02)
 
 
 def test_the_published_schedule_warms_up_and_falls_whatever_the_number_of_steps():

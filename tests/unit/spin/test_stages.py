@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline.core.config import merge
 from pipeline.core.errors import DataError, PipelineError
@@ -90,6 +91,22 @@ def test_the_truth_of_hidden_test_cells_reaches_no_value(made, plain, tmp_path):
     for _, part in named:
         np.testing.assert_array_equal(one.value[:, part], other.value[:, part])
         np.testing.assert_array_equal(one.quantile[:, part], other.quantile[:, part])
+
+
+@pytest.mark.parametrize("kind", ["spin", "spin_h", "residual"])
+def test_mixed_precision_trains_other_weights_to_nearly_the_same_error(made, kind, tmp_path):
+    folder, _ = made
+    found, saved = {}, {}
+    for precision in ("float32", "bfloat16"):
+        over = {"network": {"kind": kind}, "fit": {"precision": precision}}
+        if kind == "residual":
+            over["fit"]["whitening"] = {"kind": "matched"}
+        place = tmp_path / precision
+        found[precision] = stage("train", place, {"data": folder / "data.zarr"}, **over)["validation_mae"]
+        saved[precision] = load_file(place / "weights.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in saved["bfloat16"].values())
+    assert any((saved["float32"][name] != tensor).any() for name, tensor in saved["bfloat16"].items())
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
 
 
 def test_a_stack_takes_the_weight_that_is_best_on_validation_cells(made):
