@@ -114,7 +114,11 @@ def test_tweedies_formula_contracts_and_the_published_sampler_leaves_the_place_n
     np.testing.assert_allclose(found["upstream"][1:], sd, rtol=0.1)  # place: noisy again
 
 
-def test_chains_score_as_the_plain_form_does():
+@pytest.mark.parametrize("fused", [True, False])
+def test_chains_score_as_the_plain_form_does(fused, monkeypatch):
+    """With oneDNN's layers, and as where torch is built without them."""
+    if not fused:
+        monkeypatch.setattr(langevin, "_fused", None)
     torch.manual_seed(0)
     net = Smash.of(Train(), 3).eval().net
     cond = torch.randn(4, 64)
@@ -123,6 +127,16 @@ def test_chains_score_as_the_plain_form_does():
         found = chains.score(draw_mark=False)
     expected, _ = plain.score(net, cond, chains.x, chains.mark)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_draws_with_and_without_fused_layers_are_the_same_but_for_rounding(monkeypatch):
+    torch.manual_seed(0)
+    net, cond = Smash.of(Train(), 3).eval().net, torch.randn(4, 64)
+    settings, found = Sampler(steps=50, samples=20), []
+    for fused in (langevin._fused, None):
+        monkeypatch.setattr(langevin, "_fused", fused)
+        found.append(langevin.sample(net, cond, settings, (0.2, 0.25), seeded()))
+    torch.testing.assert_close(*(torch.cat(pair, -1) for pair in found), atol=1e-5, rtol=1e-5)
 
 
 def test_marks_are_drawn_in_proportion_to_their_intensities():
