@@ -91,7 +91,7 @@ class Cached:
 
 def _times(h: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """h [n, m, a] through a linear layer of weight [b, a] and bias [b]: [n, m, b]."""
-    if _fused is not None and h.dtype == torch.float32:
+    if _fused is not None and h.dtype == torch.float32 and h.device.type == "cpu":
         return _fused(h, weight, bias, "relu" if relu else "none", [], "")
     out = F.linear(h, weight, bias)
     return out.relu_() if relu else out

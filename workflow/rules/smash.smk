@@ -140,7 +140,7 @@ rule smash_ablation:
     log:
         "{root}/smash/{table}.log",
     wildcard_constraints:
-        table="(?!sampling$)[a-z][a-z0-9_]*",
+        table="(?!sampling[.])[a-z][a-z0-9_]*",
     localrule: True
     conda:
         "../../envs/cpu.yaml"
