@@ -38,11 +38,6 @@ def drop_dead_locks():
 if workflow.is_main_process:  # dry runs, too: which they are is not known yet
     alive = drop_dead_locks()
 
-# Snakemake's limit on jobs a second starts a timer at each look at the ready jobs, whose end is the next look, and a job's
-# end is one more: while jobs wait for cores, the looks a second are as many as jobs have ended. It is of use on clusters.
-if workflow.local_exec and workflow.scheduling_settings is not None:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 
 def make_plan():
     """The validated plan; a wrong configuration stops here with its message."""
