@@ -56,6 +56,16 @@ def test_the_sweep_has_a_table_a_csv_and_a_picture(seasonal):
     assert sweep["points"][0]["mse"] == ablation["mse"]  # one cycle is the arm itself
 
 
+def test_the_scheduler_looks_at_the_ready_jobs_when_one_ends_and_not_ever_more_often(new_project, seasonal):
+    project = new_project(seasonal)
+    lost = [*project.folder.glob(f"{HERE}/*/forecasts.npy"), *project.folder.glob(f"{SWEPT}/*/forecasts.npy")]
+    for path in (*lost, project / SWEEP, project / TABLE, *(project / f"{at}/scenario.json" for at in (HERE, SWEPT))):
+        path.unlink()
+    code, text = project.call(TABLE, SWEEP, "--verbose")
+    assert code == 0, text
+    assert len(lost) >= 8 and text.count("Ready jobs: ") <= text.count("Finished jobid: ") + 1
+
+
 def test_errors_and_memory_leave_the_others_table_and_a_lost_scenario_is_named(new_project, seasonal, jobs_of):
     """An exception and memory in evaluate; in the sweep, all that the baselines cost is the scenario."""
     project = new_project(seasonal)
