@@ -27,6 +27,9 @@ How the files are read
                 every name must be one of the data. Without it sensors are linked by correlation
   --out         the data with all gaps filled: wide for one channel, else one row a time and node, and `*_filled`;
                 beside it `<out>.cells.csv`: every filled cell with value, lower, upper and the length of its gap
+  --places      coordinates of all sensors (node, lat, lon or node, x, y). Sensors are then known by their place, so
+                that series of places without a sensor can be imputed (--virtual), now or later (--model). Some sensors
+                are held out: the error at places that the network has never seen is measured on them
   --model       a file to keep the model in; if it stands, it is used on the new rows without training. It holds the
                 rows that it was trained on"""
 
@@ -35,6 +38,7 @@ examples:
   python -m pipeline spin impute my.csv --graph edges.csv --out filled.csv
   python -m pipeline spin impute my.csv --graph places.csv --out filled.csv --model city.safetensors --seconds 120
   python -m pipeline spin impute tomorrow.csv --out tomorrow_filled.csv --model city.safetensors       no training
+  python -m pipeline spin impute my.csv --places places.csv --virtual new1,new2 --out filled.csv
   python -m pipeline spin impute my.nc --out filled.nc --method spin --graph edges.csv --hide outage"""
 
 VOICES = ("network", "straight line", "boosting")
@@ -63,7 +67,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     one.add_argument("--out", metavar="FILE", type=Path, required=True, help="filled data: .csv, .parquet or .nc")
     one.add_argument("--graph", metavar="FILE", type=Path, help="edges, places, lanes or adjacency")
     one.add_argument("--model", metavar="FILE", type=Path, help="model to use, or to train and keep (.safetensors)")
-    one.add_argument("--method", choices=("residual", "spin"), default="residual", help="default: residual")
+    one.add_argument("--places", metavar="FILE", type=Path, help="coordinates, for sensors that have no values")
+    one.add_argument(
+        "--virtual",
+        metavar="SENSOR,...",
+        type=lambda text: tuple(filter(None, (name.strip() for name in text.split(",")))),
+        default=(),
+        help="places without values whose series are imputed (all: every one in --places)",
+    )
+    one.add_argument("--method", choices=("residual", "spin"), help="default: residual; with --places spin")
     bases = ("linear", "kriging", "mice", "boosting")
     one.add_argument("--base", choices=bases, help="what residual corrects (default: boosting; kriging with --model)")
     one.add_argument("--seconds", type=float, default=60.0, help="CPU seconds of training (default: 60)")
@@ -136,9 +148,34 @@ def report(outcome: Outcome, args: argparse.Namespace) -> None:
     ahead = [name for name in best if fitted.scores["this model"][name] > best[name]]
     if ahead:
         print(f"A baseline is better than this model for {', '.join(ahead)}: give it more --seconds, or another --base")
+    if fitted.virtual is not None:
+        unseen(outcome)
     if not outcome.trained and args.level != fitted.level:
         print(f"The model's intervals are those of its training, {fitted.level:.0%}; --level is not looked at")
     print("\nwritten: " + ", ".join(str(path) for path in outcome.files))
+
+
+def unseen(outcome: Outcome) -> None:
+    """Print what is to be expected of sensors that the network has never seen."""
+    fitted, cube = outcome.fitted, outcome.cube
+    found, known = fitted.virtual, fitted.cube.nodes
+    new, voices = cube.nodes[len(known) :], list(found.scores)[1:]
+    if new:
+        shown = ", ".join(new[:5]) + (", …" if len(new) > 5 else "")
+        print(f"\nimputed at {len(new)} place{'s' * (len(new) > 1)} that training never saw: {shown}")
+        for name, shares in zip(cube.channels, found.weight, strict=True):
+            print(f"  {name}: " + ", ".join(f"{w:.0%} {what}" for what, w in zip(voices, shares, strict=True) if w))
+    best = {name: min(v[name] for v in found.scores.values()) for name in cube.channels}
+    rows = [
+        (method, *(number(v[name]) + (" *" if v[name] == best[name] else "") for name in best))
+        for method, v in found.scores.items()
+    ]
+    print(f"\nMean absolute error at {len(found.held)} held-out sensors that training never saw (* lowest)")
+    print(grid(("method", *best), rows))
+    if found.coverage is None:
+        print(f"{len(found.held)} held-out sensors are too few for intervals: there are none at unseen sensors")
+    else:
+        print(f"{found.coverage:.1%} of their values lay within the {fitted.level:.0%} intervals that the others give")
 
 
 def attention(args: argparse.Namespace) -> None:

@@ -39,8 +39,10 @@ class Request:
     Attributes
     ----------
     path, graph, out: files. model: kept there, and used from there if it stands.
-    method: ``residual`` (corrects ``base``) or ``spin`` (the published network). base: linear,
-    kriging, mice or boosting (None: boosting, or kriging where the model is kept).
+    places: coordinates of all sensors, for a network that takes sensors which it has not seen; virtual: those of them
+    that have no values.
+    method: ``residual`` (corrects ``base``) or ``spin`` (the published network); None: residual, or spin with places.
+    base: linear, kriging, mice or boosting (None: boosting, or kriging where the model is kept).
     seconds: CPU seconds of training. level: of the intervals. hide: pattern of the held-out cells, or ``auto``.
     """
 
@@ -48,7 +50,9 @@ class Request:
     out: Path
     graph: Path | None = None
     model: Path | None = None
-    method: str = "residual"
+    places: Path | None = None
+    virtual: tuple[str, ...] = ()
+    method: str | None = None
     base: str | None = None
     seconds: float = 60.0
     level: float = 0.9
@@ -82,31 +86,40 @@ class Outcome:
 def check(request: Request) -> None:
     """Refuse what can't work before anything is read."""
     out = request.out
+    inputs = [path for path in (request.path, request.graph, request.places) if path]
     if out.suffix.lower() not in KINDS:
         raise PipelineError(f"--out {out}: files of the kind {out.suffix!r} are not written; use {', '.join(KINDS)}")
     for path in filter(None, (out, request.model)):
         if not path.absolute().parent.is_dir():
             raise PipelineError(f"the folder of {path} doesn't exist; make it first")
-        if path.exists() and any(path.samefile(p) for p in (request.path, request.graph) if p and p.exists()):
+        if path.exists() and any(path.samefile(p) for p in inputs if p.exists()):
             raise PipelineError(f"{path} is an input; name another file for the output")
-    for path in filter(None, (request.path, request.graph)):
+    for path in inputs:
         if not path.is_file():
             raise DataError(f"{path} doesn't exist")
     if not 0.5 <= request.level < 1:
         raise PipelineError(f"--level {request.level}: a share from 0.5 to below 1, e.g. 0.9")
     if request.seconds <= 0:
         raise PipelineError(f"--seconds {request.seconds}: must be above 0")
-    if request.model and request.base == "boosting" and request.method == "residual":
+    if request.virtual and not request.places:
+        raise PipelineError(
+            "--virtual needs coordinates: give --places, a file with node and lat, lon (or x, y) of the sensors with "
+            "values and of the virtual ones"
+        )
+    if request.places and request.method == "residual":
+        raise PipelineError(
+            "--places goes with --method spin (or none): residual knows a sensor by its own values, not by its place"
+        )
+    if request.model and request.base == "boosting" and request.method != "spin" and not request.places:
         raise PipelineError(
             "--base boosting can't be kept in a model file (trees); use linear, mice or kriging with --model"
         )
 
 
 def read(request: Request) -> tuple[Cube, list[str]]:
-    """The user's rows as a cube without hidden cells."""
-    raw = read_own(
-        request.path, request.graph, channels=list(request.channels) or None, zero_missing=request.zero_missing
-    )
+    """The user's rows as a cube without hidden cells; virtual sensors come last and hold no value."""
+    graph = None if request.places else request.graph
+    raw = read_own(request.path, graph, channels=list(request.channels) or None, zero_missing=request.zero_missing)
     source = {
         "name": request.path.name,
         "requested": request.path.name,
@@ -117,7 +130,12 @@ def read(request: Request) -> tuple[Cube, list[str]]:
     }
     if len(raw.time) < 10:  # build deals rows to three splits
         raise DataError(f"{request.path.name} has {len(raw.time)} rows; at least 10 are needed")
-    return build(raw, Data(missing=Missing(kind="none")), source, "ratio"), raw.report
+    cube = build(raw, Data(missing=Missing(kind="none")), source, "ratio")
+    if request.places:
+        from .own_places import placed
+
+        return placed(cube, request), [line for line in raw.report if not line.startswith("no graph given")]
+    return cube, raw.report
 
 
 def hold_out(cube: Cube, hide: str, seed: int) -> tuple[Cube, str]:
@@ -180,6 +198,12 @@ def arm_settings(request: Request, cube: Cube) -> Any:
 
     few = cube.value.size < 200_000
     common = {"boosting": {"leaves": 15} if few else {}}
+    if request.places:
+        from .virtual import settings
+
+        found = settings(*cube.shape)
+        fit = {"steps": 100_000, "seconds": request.seconds, "batches_epoch": 50, "lr": 3e-3, "schedule": "linear"}
+        return Settings.model_validate(common | found | {"fit": fit | {"warmup": 0, "patience": 40} | found["fit"]})
     if request.method == "spin":
         window = int(min(24, max(4, len(cube.time) // 8)))
         fit = {"steps": 100_000, "seconds": request.seconds, "batch": 2, "batches_epoch": 50, "lr": 3e-3}
@@ -198,7 +222,7 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
     """Fit the arm to a cube with held-out cells, within the CPU budget."""
     import time
 
-    from . import boosting, published
+    from . import boosting, published, virtual
     from .boosted import OutOfFold
     from .learning import Keeper, learn
     from .own_model import Fitted, calibrate, weigh
@@ -210,7 +234,10 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
     boost = None
     with tempfile.TemporaryDirectory() as folder:
         keeper = Keeper(Path(folder) / "checkpoint.pt", "own")
-        if request.method == "spin":
+        if request.places:
+            model = published.for_cube(settings.network, cube, "cpu", request.seed)
+            loss, validate = virtual.training(model, cube, settings, request.seed)
+        elif request.method == "spin":
             windows = Windows(cube, 0, settings.network, "cpu")
             model = published.for_cube(settings.network, cube, "cpu", request.seed)
             loss = published.loss_function(model, windows, settings, cube, None)
@@ -229,7 +256,10 @@ def train(cube: Cube, request: Request, say: Callable[[str], None]) -> Any:
         fit = settings.fit.model_copy(update={"seconds": left, "checkpoint": 1e9})
         state = learn(model, loss, validate, fit, request.seed, keeper, _Log(say)).state
     fitted = Fitted(cube, settings, state, level=request.level, boost=boost)
-    if request.method == "residual":
+    if request.places:
+        say("error at held-out sensors")
+        fitted.virtual = virtual.judge(fitted)
+    if request.method == "residual" or request.places:
         if not request.model:  # trees can't be kept in the model's file
             fitted.booster = boosting.fit(cube, settings.boosting, request.seed)
         weigh(fitted)
@@ -257,34 +287,40 @@ def run(request: Request, say: Callable[[str], None] = lambda text: None) -> Out
     PipelineError
         Options that are impossible.
     """
-    from . import own_files, own_model
+    from . import own_files, own_model, own_places
 
     check(request)
     if request.base is None:
         request = replace(request, base="kriging" if request.model else "boosting")
+    if request.method is None:
+        request = replace(request, method="spin" if request.places else "residual")
     cube, notes = read(request)
-    missing = np.flatnonzero(np.isnan(cube.value))
-    if len(missing) == 0:
+    if not np.isnan(cube.value).any():
         raise DataError(f"{request.path.name} has no missing cell: there is nothing to fill")
     trained = not (request.model and request.model.exists())
     if trained:
-        whole, said = hold_out(cube, request.hide, request.seed)
-        fitted = train(whole, request, say)
+        seen = own_places.seen(cube) if request.places else cube
+        held, said = hold_out(seen, request.hide, request.seed)
+        fitted = train(held, request, say)
+        whole = own_places.over(held, cube)[0] if request.places else held
         first = 0
         notes = [*notes, said]
     else:
         fitted = own_model.load(request.model)
-        whole = own_model.join(fitted, cube)
         first = len(fitted.cube.time)
-        cube = replace(
-            whole, **{n: getattr(whole, n)[first:] for n in ("value", "on_line", "time", "segment", "split")}
-        )
-        cube = replace(cube, hidden=whole.hidden[:, first:])
-        missing = np.flatnonzero(np.isnan(cube.value))
-    cells = missing + first * cube.shape[1] * cube.shape[2]
-    value = fitted.values(whole, 1, cells)
-    gap = own_model.gap_lengths(whole, 1, cells)
-    band = fitted.intervals.around(value, gap, cells % cube.shape[2])
+        if not request.places:
+            whole = own_model.join(fitted, cube)
+        elif fitted.virtual is None:
+            raise PipelineError(
+                f"{request.model} was trained without coordinates: it takes no sensors but its own. Leave out "
+                "--places, or train another model with it (another --model)"
+            )
+        else:
+            old, cube = own_places.over(fitted.cube, cube)
+            whole = own_model.join(replace(fitted, cube=old), cube)
+    parts = {n: getattr(whole, n)[first:] for n in ("value", "on_line", "time", "segment", "split")}
+    cube = replace(whole, **parts, hidden=whole.hidden[:, first:])
+    missing, value, band, gap = fill(fitted, whole, first)
     if not np.isfinite(value).all():
         raise PipelineError("some cells got no finite value; nothing was written (please report the data)")
     outcome = Outcome(fitted, cube, missing, value, band, gap, notes, trained, [])
@@ -293,3 +329,27 @@ def run(request: Request, say: Callable[[str], None] = lambda text: None) -> Out
         own_model.save(request.model, fitted)
         outcome.files.append(request.model)
     return outcome
+
+
+def fill(fitted: Any, whole: Cube, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Missing cells of the rows from ``first`` on, as flat indices into these rows; values, intervals, gap lengths.
+
+    ``whole`` begins with the rows that the model was trained on, and its sensors with those that it knows.
+    """
+    from . import own_model, virtual
+    from .own_places import take
+
+    rows, nodes, channels = whole.shape
+    known = len(fitted.cube.nodes)
+    missing = np.flatnonzero(np.isnan(whole.value[first:]))
+    row, node, channel = np.unravel_index(missing, (rows - first, nodes, channels))
+    value, band = np.empty(len(missing), np.float32), np.empty((len(missing), 2))
+    old = node < known
+    cells = ((row[old] + first) * known + node[old]) * channels + channel[old]
+    seen = take(whole, np.arange(known)) if known < nodes else whole
+    value[old] = fitted.values(seen, 1, cells)
+    band[old] = fitted.intervals.around(value[old], own_model.gap_lengths(seen, 1, cells), channel[old])
+    if known < nodes:
+        found = virtual.fill(fitted, whole, np.arange(nodes) >= known, first)
+        value[~old], band[~old] = (part[row[~old], node[~old] - known, channel[~old]] for part in found)
+    return missing, value, band, own_model.gap_lengths(whole, 1, missing + first * nodes * channels)

@@ -11,7 +11,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from .intervals import Intervals
 from .residual import Residual
 from .settings import Settings
 from .windows import Windows
+
+if TYPE_CHECKING:
+    from .virtual import Virtual
 
 FORMAT = "spin-own-3"
 TWENTIETHS = 20  # weights that are tried: all that add up to 1
@@ -46,6 +49,7 @@ class Fitted:
     test cells. level: of the intervals. coverage: share of the held-out test cells inside.
     boost: base of the network. booster: averaged with it, where trees may be kept.
     weight: [C, 3] of the network, the straight line and boosting; None: the network alone.
+    virtual: what is known of sensors that it hasn't seen; None: it knows its own sensors alone.
     """
 
     cube: Cube
@@ -58,6 +62,7 @@ class Fitted:
     boost: OutOfFold | None = None
     booster: Booster | None = None
     weight: np.ndarray | None = None
+    virtual: Virtual | None = None
 
     def values(self, cube: Cube, mask: int, cells: np.ndarray) -> np.ndarray:
         """Imputed values [cell], physical units, of flat indices into [T, N, C] of a cube that begins with this one."""
@@ -119,6 +124,13 @@ def flat_targets(cube: Cube, split: int) -> np.ndarray:
     return (found.time * cube.shape[1] + found.node) * cube.shape[2] + found.channel
 
 
+def mixtures(third: bool) -> np.ndarray:
+    """[W, 3] weights that are tried for three voices, the first voice alone first; ``third``: the last may have one."""
+    trees = TWENTIETHS if third else 0
+    tried = [(TWENTIETHS - a - b, a, b) for b in range(trees + 1) for a in range(TWENTIETHS + 1 - b)]
+    return np.array(tried, np.float64) / TWENTIETHS
+
+
 def weigh(fitted: Fitted) -> None:
     """Weights of network, line and boosting: by channel, those with the least error on held-out validation cells.
 
@@ -127,11 +139,7 @@ def weigh(fitted: Fitted) -> None:
     cube, cells = fitted.cube, flat_targets(fitted.cube, VAL)
     truth, channel = cube.value.ravel()[cells], cells % cube.shape[2]
     voices = fitted.voices(cube, 0, cells)
-    trees = 0 if fitted.booster is None else TWENTIETHS
-    tried = np.array(
-        [(TWENTIETHS - a - b, a, b) for b in range(trees + 1) for a in range(TWENTIETHS + 1 - b)], np.float64
-    )
-    tried /= TWENTIETHS  # [w, 3], the network alone first
+    tried = mixtures(fitted.booster is not None)
     fitted.weight = np.tile(tried[0], (cube.shape[2], 1))
     for c in range(cube.shape[2]):
         here = channel == c
@@ -179,7 +187,8 @@ def join(fitted: Fitted, new: Cube) -> Cube:
                     for text, names in (("it doesn't know", extra), ("the file lacks", lacking))
                     if names
                 )
-                + f". Give the {len(known)} {what}s that it knows, or train a model of your own (another --model)"
+                + f". Give the {len(known)} {what}s that it knows, or train a model of your own (another --model"
+                + ("; trained with --places it takes further sensors)" if what == "sensor" and extra else ")")
             )
     if new.step_seconds != old.step_seconds:
         raise DataError(
@@ -222,6 +231,7 @@ def save(path: Path, fitted: Fitted) -> None:
         "level": fitted.level,
         "coverage": fitted.coverage,
         "weight": None if fitted.weight is None else fitted.weight.tolist(),
+        "virtual": fitted.virtual and fitted.virtual.plain(),
     }
     part = path.with_name(f".part-{path.name}")
     try:
@@ -252,6 +262,8 @@ def load(path: Path) -> Fitted:
     """
     from safetensors import safe_open
 
+    from .virtual import Virtual
+
     try:
         with safe_open(path, "pt") as file:
             written = file.metadata() or {}
@@ -280,4 +292,5 @@ def load(path: Path) -> Fitted:
         about["level"],
         about["coverage"],
         weight=None if about["weight"] is None else np.array(about["weight"]),
+        virtual=Virtual(**about["virtual"]) if about.get("virtual") else None,
     )

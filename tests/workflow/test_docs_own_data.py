@@ -69,6 +69,7 @@ def network() -> None:
     sensors(0, ROWS).to_csv("my.csv", index=False)
     sensors(ROWS, 60).to_csv("tomorrow.csv", index=False)
     Path("edges.csv").write_text("source,target\na,b\nb,c\nc,d\nd,e\n")
+    Path("places.csv").write_text("node,x,y\na,0,0\nb,1,0\nc,2,0\nd,2,1\ne,1,1\nnew1,0.5,0.5\nnew2,1.5,0.5\n")
 
 
 def catalogue(count: int, begin: str, days: float, seed: int) -> pd.DataFrame:
@@ -171,6 +172,9 @@ def check_filled(said) -> None:
         known = ~np.isnan(before)
         np.testing.assert_allclose(after[known], before[known], rtol=1e-6)
         assert len(pd.read_csv(filled.replace(".csv", ".cells.csv"))) == (~known).sum()
+    for given, filled in (("my.csv", "with_new.csv"), ("tomorrow.csv", "tomorrow_new.csv")):
+        after = pd.read_csv(filled)
+        assert list(after) == [*pd.read_csv(given), "new1", "new2"] and after.notna().all(axis=None)
 
 
 def check_events(said) -> None:
