@@ -41,7 +41,7 @@ def placed(known: Cube, request: Request) -> Cube:
         neither in the data nor virtual.
     """
     where = request.places.name
-    frame = readers_own._table(request.places).rename(columns=lambda name: str(name).lower())
+    frame = readers_own.table(request.places).rename(columns=lambda name: str(name).lower())
     key = next((name for name in frame if name in readers_own.NODES), None)
     if key is None:
         raise DataError(f"{where} has no column of sensors; it must have node with lat and lon, or with x and y")
@@ -53,13 +53,13 @@ def placed(known: Cube, request: Request) -> Cube:
         np.empty((0, len(nodes), 0)), known.time, known.segment, nodes, known.channels, known.units, Edges.of([]),
         *readers_own.nowhere(len(nodes)).values(), known.step_seconds,
     )  # fmt: skip
-    readers_own._join(bare, request.places, THRESHOLD, readers_own.LINKED)
+    readers_own.join(bare, request.places, THRESHOLD, readers_own.LINKED)
     place, kind = bare.place, bare.place_kind
     if kind == "none":
         raise DataError(f"{where} has no coordinates; it must have node with lat and lon, or with x and y")
     bare.place_kind = "none"
     if request.graph is not None:
-        readers_own._join(bare, request.graph, THRESHOLD, readers_own.LINKED)
+        readers_own.join(bare, request.graph, THRESHOLD, readers_own.LINKED)
     if request.graph is None or bare.place_kind != "none":
         bare.edges = _near(place, kind, len(known.nodes), where)
     cube = replace(

@@ -89,14 +89,15 @@ def read_own(
         raw.edges = _by_correlation(raw)
         report.append(f"no graph given: each sensor is linked with the {LINKED} that it is most correlated with")
     else:
-        _join(raw, Path(graph), threshold, neighbours)
+        join(raw, Path(graph), threshold, neighbours)
     alone = sorted(set(range(len(nodes))) - set(raw.edges.index.ravel().tolist()))
     if alone:
         report.append(f"{len(alone)} sensors have no edge: {', '.join(nodes[i] for i in alone[:5])}")
     return raw
 
 
-def _table(path: Path) -> pd.DataFrame:
+def table(path: Path) -> pd.DataFrame:
+    """The rows of a CSV or Parquet file; names of sensors are text."""
     kind = path.suffix.lower()
     if kind in (".csv", ".txt"):
         return read_csv(path, dtype={name: str for name in (*NODES, "source", "target")})
@@ -111,7 +112,7 @@ def _values(path: Path, channels: list[str] | None) -> tuple[np.ndarray, np.ndar
     """Values [T, N, C] as they stand in the file, its times [T], sensors and channels."""
     if path.suffix.lower() in (".nc", ".nc4"):
         return _netcdf(path, channels)
-    frame = _table(path)
+    frame = table(path)
     if frame.empty:
         raise DataError(f"{path.name} has no rows; at least three are needed")
     time = next((name for name in frame if str(name).lower() in TIMES), None)
@@ -243,7 +244,7 @@ def _by_correlation(raw: Raw) -> Edges:
     )
 
 
-def _join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
+def join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
     """Put the graph of a file to the data."""
     kind = path.suffix.lower()
     if kind == ".json":
@@ -260,7 +261,7 @@ def _join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
         order = [names.index(name) for name in raw.nodes]
         raw.edges = from_matrix(weight[np.ix_(order, order)], threshold, False, ("road", "reverse"))
         return
-    frame = _table(path)
+    frame = table(path)
     frame.columns = [str(column).lower() for column in frame.columns]
     if {"source", "target"} <= set(frame.columns):
         raw.edges = from_list(frame, raw.nodes, path.name)
