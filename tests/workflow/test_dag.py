@@ -60,6 +60,14 @@ def test_the_full_table_is_a_target_of_the_same_snakefile_and_a_dry_run_assumes_
     assert not (project / "data").exists()
 
 
+def test_the_plan_of_everything_is_made_without_an_error(new_project):
+    """Snakemake recovers from what an input function raises for a rule that is only a candidate, but shows it."""
+    project = new_project()
+    data = {name: value for name, value in os.environ.items() if name == "PIPELINE_DATA_DIRS"}
+    code, text = project.call("-n", "all", **data)
+    assert code == 0 and not re.findall(r"^.*(?:Error|Exception).*$", text, re.M), text
+
+
 def test_an_arm_added_in_the_configuration_is_trained_streamed_and_compared(new_project, pretended):
     project = new_project(pretended)
     project.edit("config.yaml", "    ogd: {}\n", "    ogd: {}\n    wide: { settings: { network: { depth: 9 } } }\n")
