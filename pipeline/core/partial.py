@@ -73,7 +73,8 @@ def losses(works: Sequence[Work], since: float) -> Losses:
     """Arms and scenarios that jobs without success have cost.
 
     A job is the cause where it has not finished although all that it needs has. An arm is lost by a cause of its own
-    or of an arm that it needs; a scenario by a cause that is no arm's (its data, its baselines, its comparison).
+    or of an arm that it needs; a scenario by a cause that is no arm's (its data, its baselines, its comparison). What
+    no comparison waits for, a look at the attention of a trained arm, costs neither, but what reads it.
 
     Parameters
     ----------
@@ -91,20 +92,29 @@ def losses(works: Sequence[Work], since: float) -> Losses:
                 causes[index] = tuple(behind) or (index,)
         return causes[index]
 
+    compared: set[int] = set()  # what the comparisons wait for
+    queue = [index for index, work in enumerate(works) if work.scenario and not work.arm]
+    while queue:
+        index = queue.pop()
+        if index not in compared:
+            compared.add(index)
+            queue += works[index].needs
+
     found = Losses()
     for index, work in enumerate(works):
+        aside = any(works[cause].arm and cause not in compared for cause in sought(index))
         guilty = [works[cause] for cause in sought(index)]
         if not guilty:
             continue
         common = next((cause for cause in guilty if not cause.arm), None)
         if not work.scenario:
-            if work.system and all(cause.scenario or not cause.system for cause in guilty):
+            if work.system and not aside and all(cause.scenario or not cause.system for cause in guilty):
                 found.tables.append(index)
         elif common:
             found.scenarios.setdefault(
                 place(work.root, work.system, work.scenario), f"{common.stage}: {reason(common, since)}"
             )
-        elif work.arm:
+        elif work.arm and index in compared:
             cause = next((one for one in guilty if one.arm == work.arm), guilty[0])
             told = f"{cause.stage}: {reason(cause, since)}"
             if cause.arm != work.arm:

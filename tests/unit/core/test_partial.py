@@ -51,6 +51,17 @@ def test_a_scenario_is_lost_by_what_all_its_arms_share(stage):
     assert found.arms == {} and found.tables == [5]
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["table made in this run", "table made before"])
+def test_an_arm_is_not_lost_by_what_no_comparison_waits_for(again):
+    """Else the attention of a trained arm would take the arm out of the table when its job is killed."""
+    before = [work("evaluate", arm="a"), work("compare", 0), work("ablation", 1, scenario=None)] if again else []
+    before = [replace(one, finished=True) for one in before]
+    here = len(before)
+    needs = [*range(here)]
+    works = [*before, work("attention", *needs[:1], arm="a"), work("analyse", *needs[2:], here, scenario=None)]
+    assert not losses(works, 0) and losses(works, 0).tables == []
+
+
 def test_data_that_cannot_be_fetched_lose_the_scenarios_that_need_them():
     works = [Work("fetch_etth1", False), work("prepare", 0), work("ablation", 1, scenario=None)]
     found = losses(works, 0)
