@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.core.environment import process_start
 
@@ -57,9 +58,7 @@ TREES = {
     "smash": ("tiny_smash", *SMASH, ("prepare", "baselines", "train", "evaluate", "compare", "ablation"), ("smash",)),
 }
 SLOW = ("rstmrf",)  # about 90 CPU s, a third of them undisturbed: every job imports PyTorch or PyIRI
-
-
-COSTS = ("cost", "produced", "software", "peak_mb", "saved_mb")
+COSTS = ("cost", "produced", "software", "peak_mb", "saved_mb", "seconds", "whole_test_s")
 
 
 def result(path):
@@ -97,6 +96,78 @@ def test_a_job_killed_in_each_stage_is_done_over_to_the_same_result(system, requ
     assert code == 0, text
     assert len(list(project.folder.glob("struck.*"))) == len(faults)
     assert result(project / table) == result(finished / table) and not parts(project)
+
+
+ATTENTION = "results/light/spin/sumo_city/sumo/spin/attention"
+# Stage that is killed by itself -> its outputs, and the name by which its job is struck.
+AFTER = {
+    "plot": (["results/light/{system}/figures/ablation"], "ablation"),
+    "analyse": (["results/light/{system}_ablation_analysis.md"], "ablation"),
+    "page": (["results/light/{system}/report/ablation"], "ablation"),
+    "parameters": (["results/light/spin/parameters.json"], "None"),
+    "attention": ([ATTENTION, *(f"{ATTENTION}.{kind}" for kind in ("zarr", "json", "html"))], "spin"),
+    "sampling": (["results/light/smash_sampling.json"], "None"),
+    "iri": (["results/light/rstmrf/iri/20240510.zarr"], "20240510"),
+}
+
+
+def shown(project, outputs):
+    """File -> content of what stages have made; pictures decoded, tables without costs and times."""
+    found = [path for name in outputs for path in [project / name, *(project / name).rglob("*")]]
+    paths = [path for path in found if path.is_file() and path.name != ".snakemake_timestamp"]
+    assert all(path.stat().st_size for path in paths)
+    read = {".png": lambda path: Image.open(path).tobytes(), ".json": result}
+    return {path.relative_to(project.folder): read.get(path.suffix, Path.read_bytes)(path) for path in paths}
+
+
+def killed_in_each(project, system, *stages):
+    """Stages done undisturbed, then anew with every job killed once, the same command until it is through: both."""
+    made = {stage: [path.format(system=system) for path in AFTER[stage][0]] for stage in stages}
+    targets = [path for paths in made.values() for path in paths]
+    project.repaired(*targets)
+    undisturbed = shown(project, targets)
+    for path in (project / name for name in targets):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    environment = project.faults(**{f"{stage}__{AFTER[stage][1]}": "kill once" for stage in stages})
+    struck, code = set(), 1
+    while code:
+        code, text = project.call(*targets, **environment)
+        now = {mark.name.split(".")[1] for mark in project.folder.glob("struck.*")} - struck
+        assert bool(now) == bool(code), text
+        assert not [path for stage in now for path in made[stage] if (project / path).exists()], text
+        struck |= now
+    assert struck == set(stages) and not parts(project)
+    return undisturbed, shown(project, targets)
+
+
+@pytest.mark.parametrize(
+    ("system", "stages"),
+    [
+        # With R-STMRF's one job that needs no other: all that `make test` has the time to kill of it.
+        ("spin", ("parameters", "attention", "plot", "analyse", "iri")),
+        *(pytest.param(name, ("plot", "analyse", "page"), marks=long) for name in ("fsnet", "smash", "rstmrf")),
+    ],
+)
+def test_what_follows_a_table_is_done_over_to_the_same_figures_and_texts(system, stages, request, new_project):
+    """The table is the same one, so that even what tells of its times and costs must be equal."""
+    project = new_project(request.getfixturevalue(TREES[system][0]))
+    project.configure("rstmrf", settings={"iri": {"step": 15.0}})
+    undisturbed, disturbed = killed_in_each(project, system, *stages)
+    assert disturbed == undisturbed
+    assert any(path.suffix == ".png" for path in undisturbed)
+
+
+@long
+def test_the_killed_sampling_study_is_done_over_to_the_same_table_but_for_its_seconds(new_project, tiny_smash):
+    project, module = new_project(tiny_smash), "pipeline/smash/sampling_study.py"
+    project.configure("smash", scenarios={"etas": {"arms": ["smash", "smash_corrected"]}})
+    for name in ("SAMPLES", "LANGEVIN_STEPS", "UNCACHED_STEPS", "ODE_STEPS"):
+        line = re.search(rf"^{name} = .*$", (project / module).read_text(), re.M).group()
+        project.edit(module, line, f"{name} = (4,)")
+    undisturbed, disturbed = killed_in_each(project, "smash", "sampling")
+    assert disturbed == undisturbed
+    (table,) = undisturbed.values()
+    assert all(row["quality"] for row in table["rows"] if row["sampler"] in ("langevin_cached", "ode"))
 
 
 def test_damaged_and_vanished_inputs_are_named_and_made_anew(new_project, seasonal):
