@@ -131,8 +131,8 @@ def simulated(project, small_city):
     scenario = {
         "seeds": [0],
         "arms": ["spin", "spin_residual", "spin_stack"],
-        "baselines": ["linear", "boosting"],
-        "compare": [["spin_stack", "boosting"]],
+        "baselines": ["linear", "boosting_bag"],
+        "compare": [["spin_stack", "boosting_bag"]],
     }
     project.configure("spin", **small_city | {"scenarios": {"sumo": scenario}})
     return project
