@@ -102,10 +102,11 @@ def losses(works: Sequence[Work], since: float) -> Losses:
 
     found = Losses()
     for index, work in enumerate(works):
-        aside = any(works[cause].arm and cause not in compared for cause in sought(index))
-        guilty = [works[cause] for cause in sought(index)]
-        if not guilty:
+        behind = sought(index)
+        if not behind:
             continue
+        aside = any(works[cause].arm and cause not in compared for cause in behind)
+        guilty = [works[cause] for cause in behind]
         common = next((cause for cause in guilty if not cause.arm), None)
         if not work.scenario:
             if work.system and not aside and all(cause.scenario or not cause.system for cause in guilty):

@@ -7,6 +7,7 @@ trained, and the lengths and priors were chosen on development worlds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from . import iri
 from .estimates import Estimate, Predict, estimate
 from .grid import interpolate
-from .interpolation import OptimalInterpolation
+from .interpolation import Lengths, OptimalInterpolation
 from .kalman import Kalman, assimilate
 from .tec import sun_fixed
 from .world import Points, World
@@ -42,8 +43,8 @@ def possible(name: str, world: World) -> bool:
 class Baselines:
     """The baselines of one world; what several of them need is made once."""
 
-    def __init__(self, world: World):
-        self.world = world
+    def __init__(self, world: World, lengths: Lengths | None = None, smoother: Kalman | None = None):
+        self.world, self.lengths, self.smoother = world, lengths, smoother or Kalman()
 
     def background(self, maps: np.ndarray) -> Callable[[Points], np.ndarray]:
         """log10 Ne of parameter maps at points."""
@@ -67,7 +68,7 @@ class Baselines:
 
     @cached_property
     def _interpolation(self) -> OptimalInterpolation:
-        return OptimalInterpolation(self.world, self.residuals)
+        return OptimalInterpolation(self.world, self.residuals, self.lengths)
 
     def estimate(self, name: str) -> Estimate:
         """A baseline by name, evaluated at everything that the world asks for."""
@@ -147,10 +148,10 @@ class Baselines:
 
     def kf(self) -> Predict:
         """Kalman smoother in parameter space."""
-        analysis = assimilate(self.world, Kalman(samples=SAMPLES))
+        analysis = assimilate(self.world, replace(self.smoother, samples=SAMPLES))
         analysis.unresolved = UNRESOLVED
         return analysis.predict
 
     def kf_filter(self) -> Predict:
         """The same as a filter: no observation later than half an hour after the time in question."""
-        return assimilate(self.world, Kalman(smooth=False)).predict
+        return assimilate(self.world, replace(self.smoother, smooth=False)).predict

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.stages import Job, Result
 from ..core.store import read_json
-from . import assimilate, estimates
+from . import assimilate, baseline_arm, estimates
 from . import world as worlds
 from .checkpoints import load
 from .point import build, predictor
@@ -22,6 +22,8 @@ def predict_of(world: worlds.World, settings: Learn, folder: Path, seed: int, de
     stem = member_name(world.name, seed)
     if settings.method.kind == "assimilate":
         return assimilate.load(world, settings, folder / f"{stem}.safetensors").predict
+    if settings.method.kind == "baseline":
+        return baseline_arm.predict_of(world, settings)
     problem = make_problem(world, settings.network, device)
     model = build(problem, settings)
     model.load_state_dict(load(folder, stem))

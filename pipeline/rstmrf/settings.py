@@ -179,8 +179,35 @@ class Assimilation(Model):
     floor: float = Field(0.05, ge=0, description="spread that is left where everything is observed [dex]")
 
 
+class Interpolation(Model):
+    """Optimal interpolation: how far, and how large, a background's errors are."""
+
+    qd_deg: float = Field(12.0, gt=0, description="correlation length in magnetic latitude [degrees]")
+    lt_deg: float = Field(20.0, gt=0, description="in local time [degrees of longitude at the magnetic equator]")
+    alt_km: float = Field(45.0, gt=0, description="in altitude [km]")
+    time_h: float = Field(4.0, gt=0, description="in time [h]")
+
+
+class Smoother(Model):
+    """The Kalman smoother in parameter space."""
+
+    memory_h: float = Field(4.0, gt=0, description="e-folding time of degree 0 [h]")
+    slope: float = Field(1.8, gt=0, description="coefficients fall as (1 + degree / 3)^-slope")
+    white: float = Field(0.09, gt=0, description="error of one level, what the fields can't follow included [dex]")
+    tec_factor: float = Field(2.5, gt=0, description="stated errors of TEC count so many times: they are correlated")
+
+
 class Method(Model):
-    kind: Literal["point", "assimilate"] = "point"
+    kind: Literal["point", "assimilate", "baseline"] = "point"
+    baseline: Literal["oi_iri", "oi_iri_tec", "kf", "kf_filter"] | None = Field(
+        None, description="with kind baseline: which one is run as an arm, with settings of its own"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Method:
+        if (self.kind == "baseline") != (self.baseline is not None):
+            raise ValueError("`baseline` names the baseline of kind: baseline, and stands with no other kind")
+        return self
 
 
 class Prepare(Model):
@@ -223,6 +250,8 @@ class Learn(Model):
     fields: Fields = Fields()
     nets: Nets = Nets()
     assimilation: Assimilation = Assimilation()
+    interpolation: Interpolation = Interpolation()
+    smoother: Smoother = Smoother()
 
 
 class Settings(Learn, ArmSettings):

@@ -18,6 +18,7 @@ from .events import Catalogue, Targets
 HOURS = 24
 CLASSES = ((0,), (30,), (15, 45), tuple(range(5, 60, 10)) + (10, 20, 40, 50))  # minutes that people round to
 STRAYS = 0.05  # share of events in hours that a 12-hour clock doesn't have, below which a window has lost AM and PM
+DAY_SHRINK = 300  # events a cell with which an hour's profile keeps to that of all days
 HORIZON_DAYS = 14  # quantiles beyond this are cut
 
 
@@ -101,9 +102,8 @@ class MinuteHazard:
         by_hour = counts.sum(axis=2)  # [day, hour]
         rows, columns = by_hour.sum(axis=1, keepdims=True), by_hour.sum(axis=0, keepdims=True)
         independent = rows * columns / by_hour.sum()
-        by_hour = (
-            (by_hour + 10 * independent / independent.mean()) * by_hour.sum() / (by_hour.sum() + 10 * by_hour.size)
-        )
+        pooled = by_hour + DAY_SHRINK * independent / independent.mean()
+        by_hour = pooled * by_hour.sum() / pooled.sum()
         overall = (counts.sum(axis=(0, 1)) + 0.5) / (counts.sum() + 30)
         minutes = counts.sum(axis=0) + smooth * overall  # [hour, 60]
         profile = by_hour[:, :, None] * (minutes / minutes.sum(axis=1, keepdims=True))[None] / weight.sum()

@@ -73,9 +73,9 @@ class Project:
         self.started.append(process)
         return process
 
-    def repaired(self, *arguments: str) -> None:
+    def repaired(self, *arguments: str, **environment: str) -> None:
         """The same call again, which must do what was left."""
-        code, text = self.call(*arguments)
+        code, text = self.call(*arguments, **environment)
         assert code == 0, text
 
     def call(self, *arguments: str, limit_bytes: int | None = None, **environment: str) -> Done:

@@ -108,6 +108,8 @@ AFTER = {
     "attention": ([ATTENTION, *(f"{ATTENTION}.{kind}" for kind in ("zarr", "json", "html"))], "spin"),
     "sampling": (["results/light/smash_sampling.json"], "None"),
     "iri": (["results/light/rstmrf/iri/20240510.zarr"], "20240510"),
+    "tec": (["results/light/rstmrf/code_gim/gim/tec.zarr"], "gim"),
+    "memory": (["results/light/rstmrf_memory.json", "results/light/rstmrf/figures/memory.png"], "memory"),
 }
 
 
@@ -120,15 +122,15 @@ def shown(project, outputs):
     return {path.relative_to(project.folder): read.get(path.suffix, Path.read_bytes)(path) for path in paths}
 
 
-def killed_in_each(project, system, *stages):
+def killed_in_each(project, system, *stages, **environment):
     """Stages done undisturbed, then anew with every job killed once, the same command until it is through: both."""
     made = {stage: [path.format(system=system) for path in AFTER[stage][0]] for stage in stages}
     targets = [path for paths in made.values() for path in paths]
-    project.repaired(*targets)
+    project.repaired(*targets, **environment)
     undisturbed = shown(project, targets)
     for path in (project / name for name in targets):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    environment = project.faults(**{f"{stage}__{AFTER[stage][1]}": "kill once" for stage in stages})
+    environment |= project.faults(**{f"{stage}__{AFTER[stage][1]}": "kill once" for stage in stages})
     struck, code = set(), 1
     while code:
         code, text = project.call(*targets, **environment)
@@ -168,6 +170,14 @@ def test_the_killed_sampling_study_is_done_over_to_the_same_table_but_for_its_se
     assert disturbed == undisturbed
     (table,) = undisturbed.values()
     assert all(row["quality"] for row in table["rows"] if row["sampler"] in ("langevin_cached", "ode"))
+
+
+@long
+def test_killed_maps_and_a_killed_table_of_memory_are_done_over_to_the_same(new_project, storm, data_dir):
+    project = new_project(storm)
+    project.configure("rstmrf", scenarios={"tradeoffs": {"arms": ["default"]}})
+    undisturbed, disturbed = killed_in_each(project, "rstmrf", "tec", "memory", PIPELINE_DATA_DIRS=str(data_dir))
+    assert disturbed == undisturbed
 
 
 def test_damaged_and_vanished_inputs_are_named_and_made_anew(new_project, seasonal):

@@ -3,15 +3,20 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.core.stages import Job, Stage, run
 from pipeline.rstmrf import estimates, scoring
 from pipeline.rstmrf import world as worlds
 from pipeline.rstmrf.analysis import report
+from pipeline.rstmrf.baseline_arm import kalman
+from pipeline.rstmrf.baselines import Baselines
+from pipeline.rstmrf.kalman import Kalman
 from pipeline.rstmrf.memory_table import disk, logs_of, parameters, rows
 from pipeline.rstmrf.prepare import info
-from pipeline.rstmrf.settings import STAGES, Learn, Nothing, Settings
+from pipeline.rstmrf.settings import STAGES, Learn, Nothing, Settings, Smoother
 
 TINY = {
     "network": {"hidden": 8, "basis": 8, "lstm": 8, "tec_factor": 30, "tec_features": 4},
@@ -128,6 +133,32 @@ def test_the_seeds_disk_table_is_counted_as_the_seed_counts(tmp_path):
     assert table["checkpoints_of_a_run"]["measured_mb"] == 21.9 and table["logs"]["measured_mb"] == 1.0
     assert table["presets"].keys() == {"cpu_8gb"}
     assert table["presets"]["cpu_8gb"]["counted_mb"] == pytest.approx(1.1936 + 5.1937 + 0.0055, abs=2e-3)
+
+
+def test_a_baseline_as_an_arm_is_the_baseline_until_its_settings_change(stores, toy_world, tmp_path):
+    inputs, method = {"worlds": stores / "worlds.zarr"}, {"kind": "baseline", "baseline": "oi_iri_tec"}
+    found = []
+    for number, change in enumerate(({}, {"interpolation": {"time_h": 2.0}})):
+        settings = Learn.model_validate({"method": method, **change}).model_dump(mode="json")
+        folder = tmp_path / str(number)
+        stage("train", folder, "tried", inputs, {"models": "models", "summary": "training.json"}, settings)
+        trained = {"models": folder / "tried" / "models", "summary": folder / "tried" / "training.json"}
+        stage("evaluate", folder, "tried", {**inputs, **trained}, {"estimates": "estimates.zarr"}, settings)
+        found.append(estimates.read(folder / "tried" / "estimates.zarr")[0].dense)
+    wanted = Baselines(toy_world).estimate("oi_iri_tec").dense
+    assert np.allclose(found[0], wanted, atol=2e-6) and not np.allclose(found[1], wanted, atol=1e-2)
+
+
+def test_the_smoother_of_an_arm_is_the_baselines_until_a_setting_changes():
+    assert kalman(Smoother()) == Kalman()
+    for name in Smoother.model_fields:
+        assert kalman(Smoother(**{name: 7.0})) != Kalman()
+
+
+def test_a_baseline_is_named_with_its_kind_alone():
+    for wrong in ({"kind": "baseline"}, {"kind": "point", "baseline": "kf"}):
+        with pytest.raises(ValidationError, match="names the baseline of kind: baseline"):
+            Learn.model_validate({"method": wrong})
 
 
 def test_same_seed_same_weights(stores, scenario, tmp_path):
