@@ -19,6 +19,7 @@ HOURS = 24
 CLASSES = ((0,), (30,), (15, 45), tuple(range(5, 60, 10)) + (10, 20, 40, 50))  # minutes that people round to
 STRAYS = 0.05  # share of events in hours that a 12-hour clock doesn't have, below which a window has lost AM and PM
 DAY_SHRINK = 300  # events a cell with which an hour's profile keeps to that of all days
+PATIENCE = 4  # times as slowly as the level of the rate does its profile forget: it has many cells to fill
 HORIZON_DAYS = 14  # quantiles beyond this are cut
 
 
@@ -61,7 +62,7 @@ class MinuteHazard:
     profile: [2, M] expected events a minute of the period (mean over windows) for the true and the folded clock.
     tie: [classes] probability that the next event falls in the same minute, by the class of that minute.
     shape: of the Gamma prior of a window's rate (infinite: all windows alike); level: its mean, of recent windows over
-        that of all. prior: probability of the folded clock.
+        that of the profile's. prior: probability of the folded clock.
     step: length of a minute in the catalogue's unit.
     """
 
@@ -78,8 +79,8 @@ class MinuteHazard:
     ) -> MinuteHazard:
         """From the training windows, whose clock is sound.
 
-        ``memory`` (share of the training period) weights windows by age for the level of the rate; the profile is that
-        of all windows, which it needs. The Gamma shape is by moments of the counts. ``smooth`` is the weight, in
+        ``memory`` (share of the training period) weights windows by age for the level of the rate, and more gently
+        for its profile. The Gamma shape is by moments of the counts. ``smooth`` is the weight, in
         events, with which an hour's minute profile keeps to that of all hours.
         """
         from .etas_fit import recency
@@ -87,7 +88,8 @@ class MinuteHazard:
         step = float(cat.meta["lattice"]["time"])
         period = round(cat.meta["period_of_clock"] / step)
         sequences = cat.sequences("train", phase=0)
-        weight, recent = recency(cat, sequences, None), recency(cat, sequences, memory)
+        recent = recency(cat, sequences, memory)
+        weight = recency(cat, sequences, memory and PATIENCE * memory)
         row = cat.events(sequences)
         each = np.repeat(weight, cat.lengths[sequences])
         minute = np.rint(cat.t[row] / step).astype(int) % period
@@ -121,7 +123,7 @@ class MinuteHazard:
             ]
         )
         both = np.stack([profile, fold(profile)]).reshape(2, -1)
-        return cls(np.maximum(both, 1e-9), tie, shape, float(mean / total.mean()), prior, step)
+        return cls(np.maximum(both, 1e-9), tie, shape, float(mean / np.average(total, weights=weight)), prior, step)
 
     def minutes(self, t: np.ndarray) -> np.ndarray:
         return np.rint(np.asarray(t) / self.step).astype(int)
