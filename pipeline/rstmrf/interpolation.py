@@ -27,8 +27,8 @@ class Lengths:
     from ``low`` at 120 km to ``high`` at 500 km [dex].
     """
 
-    qd_deg: float = 12.0
-    lt_deg: float = 20.0
+    qd_deg: float = 27.0
+    lt_deg: float = 30.0
     alt_km: float = 45.0
     time_h: float = 4.0
     low: float = 0.30

@@ -33,7 +33,7 @@ class Kalman:
     """
 
     prior: Prior = Prior()
-    errors: Errors = Errors()
+    errors: Errors = Errors(white=0.2)
     passes: int = 2
     scaled: bool = True
     tec: bool = True

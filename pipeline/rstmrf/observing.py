@@ -25,13 +25,12 @@ class Prior:
     """What is believed before any observation.
 
     degree: of the harmonics. spread: standard deviation of each field. slope: coefficients fall as (1 + l/3)^-slope.
-    memory_h: e-folding time of degree 0, shorter by (1 + l/8) at degree l: 4 h were
-    better than 12 on the mean of the development worlds.
+    memory_h: e-folding time of degree 0, shorter by (1 + l/8) at degree l.
     """
 
     degree: int = 8
     spread: tuple[float, ...] = (0.25, 18.0, 0.15, 0.12, 0.18, 0.25, 0.20, 0.12, 0.12, 0.10, 0.07, 0.05, 0.06)
-    slope: float = 1.8
+    slope: float = 2.2
     memory_h: float = 4.0
 
     @property
@@ -54,7 +53,7 @@ class Errors:
 
     white: float = 0.09
     profile: float = 0.05
-    tec_factor: float = 2.5
+    tec_factor: float = 3.8
     tec_step_deg: tuple[float, float] = (10.0, 15.0)
 
 

@@ -130,7 +130,7 @@ class Saving(Model):
 
 
 class Fields(Model):
-    """Statistics of the corrections as random fields; standard deviations were learnt on development worlds."""
+    """Statistics of the corrections as random fields; learnt and tried on development worlds."""
 
     degree: int = Field(8, ge=1, le=16, description="of the spherical harmonics")
     sd: list[float] = Field(
@@ -140,14 +140,14 @@ class Fields(Model):
         description="of ln NmF2, hmF2 [km], ln B0, ln B1, ln Btop, ln F1, ln NmE and six altitude bumps [dex]",
     )
     earth_share: float = Field(0.3, ge=0, lt=1, description="share of the variance that turns with the Earth")
-    slope: float = Field(1.8, gt=0, description="amplitudes fall as (1 + degree / 3)^-slope")
-    memory: float = Field(24.0, gt=0, description="correlation time at degree 0 [h]")
+    slope: float = Field(2.2, gt=0, description="amplitudes fall as (1 + degree / 3)^-slope")
+    memory: float = Field(11.0, gt=0, description="correlation time at degree 0 [h]")
     knots: float = Field(3.0, gt=0, le=24, description="hours between time knots")
     passes: int = Field(3, ge=1, le=8, description="Gauss-Newton passes")
     iterations: int = Field(60, ge=1, le=500, description="conjugate-gradient steps a pass")
     draws: int = Field(16, ge=2, le=100, description="draws of the posterior that give the spread")
-    representativeness: float = Field(0.12, ge=0, description="what the fields can't follow at a level [dex]")
-    tec_error: float = Field(1.3, gt=0, description="correlated error of TEC maps [TECU]: a field of its own")
+    representativeness: float = Field(0.18, ge=0, description="what the fields can't follow at a level [dex]")
+    tec_error: float = Field(2.0, gt=0, description="correlated error of TEC maps [TECU]: a field of its own")
     tec_white: float = Field(1.0, gt=0, description="error of one TEC value alone [TECU]")
     tec_relative: float = Field(0.1, ge=0, description="the same as a share of TEC")
     huber: float = Field(3.0, gt=0, description="profiles and TEC values beyond so many sigma count less")
@@ -182,8 +182,8 @@ class Assimilation(Model):
 class Interpolation(Model):
     """Optimal interpolation: how far, and how large, a background's errors are."""
 
-    qd_deg: float = Field(12.0, gt=0, description="correlation length in magnetic latitude [degrees]")
-    lt_deg: float = Field(20.0, gt=0, description="in local time [degrees of longitude at the magnetic equator]")
+    qd_deg: float = Field(27.0, gt=0, description="correlation length in magnetic latitude [degrees]")
+    lt_deg: float = Field(30.0, gt=0, description="in local time [degrees of longitude at the magnetic equator]")
     alt_km: float = Field(45.0, gt=0, description="in altitude [km]")
     time_h: float = Field(4.0, gt=0, description="in time [h]")
 
@@ -192,9 +192,9 @@ class Smoother(Model):
     """The Kalman smoother in parameter space."""
 
     memory_h: float = Field(4.0, gt=0, description="e-folding time of degree 0 [h]")
-    slope: float = Field(1.8, gt=0, description="coefficients fall as (1 + degree / 3)^-slope")
-    white: float = Field(0.09, gt=0, description="error of one level, what the fields can't follow included [dex]")
-    tec_factor: float = Field(2.5, gt=0, description="stated errors of TEC count so many times: they are correlated")
+    slope: float = Field(2.2, gt=0, description="coefficients fall as (1 + degree / 3)^-slope")
+    white: float = Field(0.2, gt=0, description="error of one level, what the fields can't follow included [dex]")
+    tec_factor: float = Field(3.8, gt=0, description="stated errors of TEC count so many times: they are correlated")
 
 
 class Method(Model):

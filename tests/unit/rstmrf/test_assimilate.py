@@ -9,7 +9,7 @@ from pipeline.rstmrf.ensemble import Members
 from pipeline.rstmrf.parameter_net import INPUTS, ParameterNet, inputs
 from pipeline.rstmrf.settings import Assimilation, Fields, Learn, Method, Nets
 
-SMALL = {"degree": 3, "passes": 2, "iterations": 25, "draws": 4, "knots": 6.0}
+SMALL = {"degree": 3, "passes": 2, "iterations": 25, "draws": 4}
 
 
 def settings(parts="blend", **more):
