@@ -190,6 +190,8 @@ def _series(parts: list[xr.Dataset], paths: Sequence[Path | str]) -> xr.Dataset:
             sizes = " and ".join(f"{one.sizes['lat']} x {one.sizes['lon']}" for one in (first, part))
             raise DataError(f"TEC files on different grids ({sizes} nodes) don't join: {', '.join(map(str, paths))}")
     data = xr.concat(parts, dim="time", combine_attrs="drop_conflicts") if len(parts) > 1 else first
+    if not data.sizes["time"]:
+        raise DataError(f"{', '.join(map(str, paths))}: no TEC map, the axis of time is empty")
     order = np.argsort(data["time"].values, kind="stable")
     times = data["time"].values[order]
     rows = order[np.append(times[1:] != times[:-1], True)]

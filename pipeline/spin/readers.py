@@ -129,6 +129,10 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
         value, _ = zeros_to_missing(value)
     table = read_csv(found["latlng"], dtype={"sensor_id": str})
     where = places(table, "sensor_id", ("latitude", "longitude"), list(ground.columns), found["latlng"].name)
+    try:
+        edges = from_places(where, "latlon", graph.threshold, graph.neighbours)
+    except DataError as error:
+        raise DataError(f"{found['latlng'].name}, {error}") from None
     return Raw(
         value=value[:, :, None],
         time=ground.index.to_numpy("datetime64[ns]"),
@@ -136,7 +140,7 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
         nodes=tuple(ground.columns),
         channels=("pm25",),
         units=("ug/m3",),
-        edges=from_places(where, "latlon", graph.threshold, graph.neighbours),
+        edges=edges,
         place=where,
         place_kind="latlon",
         step_seconds=3600.0,
@@ -212,7 +216,7 @@ def _day(path: Path, order: Sequence[str]) -> tuple[pd.DataFrame, dict[str, floa
     frame = read_csv(path)
     should = "a PeMS five-minute station file with a header"
     refuse_lacking(frame, ["Timestamp", "Station", "Lane Type", "Station Length"], str(path), should)
-    frame = frame[frame["Lane Type"] == "ML"].assign(Station=frame["Station"].astype(str))
+    frame = frame[frame["Lane Type"] == "ML"].assign(Station=frame["Station"].map(str))  # also where one is missing
     if set(frame["Station"]) != set(order):
         there = ", ".join(sorted(set(frame["Station"])))
         raise DataError(f"{path} has the main-line stations {there}, but the option `order` names {', '.join(order)}")

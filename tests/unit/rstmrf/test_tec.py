@@ -325,3 +325,9 @@ def test_files_on_two_grids_do_not_join(tmp_path):
     netcdf(tmp_path / "b.nc", np.arange(-90.0, 91, 30), lon)
     with pytest.raises(DataError, match="different grids .19 x 36 and 7 x 36"):
         tec_store.gathered([tmp_path / "a.nc", tmp_path / "b.nc"])
+
+
+def test_a_file_without_any_map_is_named():
+    nothing = xr.Dataset(coords={"time": np.array([], "datetime64[ns]"), "lat": [0.0], "lon": [0.0]})
+    with pytest.raises(DataError, match=r"x\.nc: no TEC map, the axis of time is empty"):
+        tec_store._series([nothing], ["x.nc"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import DataError
-from pipeline.spin import pickles
+from pipeline.spin import pickles, readers
 from pipeline.spin.cube import TEST, VAL
 from pipeline.spin.data import build, split_rows
 from pipeline.spin.data_settings import Data, Graph, Missing, Split
@@ -182,3 +182,11 @@ def test_python_3_pickles_of_arrays_are_read(tmp_path):
         names, found = pickles.adjacency(path)
         assert names == ["a", "b"]
         np.testing.assert_array_equal(found, matrix)
+
+
+def test_lanes_of_a_station_without_a_number_are_told(tmp_path):
+    path = tmp_path / "day.csv"
+    rows = ["Timestamp,Station,Lane Type,Station Length", "2024-01-01 00:00,,ML,.5", "2024-01-01 00:00,4001,ML,.5"]
+    path.write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"day\.csv has the main-line stations 4001\.0, nan, but the option `order`"):
+        readers._day(path, ["4001"])
