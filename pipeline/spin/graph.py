@@ -78,13 +78,14 @@ def distances(place: np.ndarray, kind: str) -> np.ndarray:
     return EARTH_KM * 2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
 
 
-def from_places(place: np.ndarray, kind: str, threshold: float, neighbours: int | None = None) -> Edges:
+def from_places(place: np.ndarray, kind: str, where: str, threshold: float, neighbours: int | None = None) -> Edges:
     """Gaussian kernel of distances: weight exp(-(d/s)^2) with s the standard deviation of all distances.
 
     Parameters
     ----------
     place: [N, 2] (lat, lon) or (x, y).
     kind: ``latlon`` or ``xy``.
+    where: name of the file that the places come from, for messages.
     threshold: least weight (published: 0.1).
     neighbours: at most so many incoming edges a node, the heaviest; None: all.
 
@@ -96,7 +97,9 @@ def from_places(place: np.ndarray, kind: str, threshold: float, neighbours: int 
     away = distances(place, kind)
     scale = away.std()
     if not scale > 0:
-        raise DataError("coordinates: all nodes have the same place, so that no distance tells neighbours from others")
+        raise DataError(
+            f"{where}: coordinates: all nodes have the same place, so that no distance tells neighbours from others"
+        )
     weight = np.exp(-((away / scale) ** 2))
     np.fill_diagonal(weight, 0)
     if neighbours is not None and neighbours < len(weight) - 1:

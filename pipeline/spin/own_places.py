@@ -131,10 +131,7 @@ def refuse_alone(cube: Cube, where: str) -> None:
 
 def _near(place: np.ndarray, kind: str, known: int, where: str) -> Edges:
     """Edges among the first ``known`` places, and from them to the others: exp(-(d/s)^2), s as among the known."""
-    try:
-        among = from_places(place[:known], kind, THRESHOLD, readers_own.LINKED)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+    among = from_places(place[:known], kind, where, THRESHOLD, readers_own.LINKED)
     away = distances(place, kind)[:known]  # [known, N]
     weight = np.exp(-((away / away[:, :known].std()) ** 2))
     rows = [(int(s), int(t), float(w), "distance") for (s, t), w in zip(among.index.T, among.weight, strict=True)]

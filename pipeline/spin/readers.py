@@ -129,10 +129,6 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
         value, _ = zeros_to_missing(value)
     table = read_csv(found["latlng"], dtype={"sensor_id": str})
     where = places(table, "sensor_id", ("latitude", "longitude"), list(ground.columns), found["latlng"].name)
-    try:
-        edges = from_places(where, "latlon", graph.threshold, graph.neighbours)
-    except DataError as error:
-        raise DataError(f"{found['latlng'].name}, {error}") from None
     return Raw(
         value=value[:, :, None],
         time=ground.index.to_numpy("datetime64[ns]"),
@@ -140,7 +136,7 @@ def aqi36(paths: Sequence[Path], options: dict[str, Any], graph: Graph, zero_mis
         nodes=tuple(ground.columns),
         channels=("pm25",),
         units=("ug/m3",),
-        edges=edges,
+        edges=from_places(where, "latlon", found["latlng"].name, graph.threshold, graph.neighbours),
         place=where,
         place_kind="latlon",
         step_seconds=3600.0,

@@ -273,10 +273,7 @@ def join(raw: Raw, path: Path, threshold: float, neighbours: int) -> None:
                 refuse_unknown(frame[node].astype(str), raw.nodes, path.name)
                 raw.place = places(frame, node, pair, raw.nodes, path.name)
                 raw.place_kind = place
-                try:
-                    raw.edges = from_places(raw.place, place, threshold, neighbours)
-                except DataError as error:
-                    raise DataError(f"{path.name}: {error}") from None
+                raw.edges = from_places(raw.place, place, path.name, threshold, neighbours)
                 return
     raise DataError(
         f"{path.name} is no graph: it must have the columns source and target (weight and type if you like), or node "
