@@ -21,7 +21,7 @@ from .cube import TEST, TRAIN, VAL, Cube
 from .data import build
 from .data_settings import Baselines, Boosting, Data, Missing
 from .masks import rehide
-from .readers_own import read_own
+from .readers_own import BY_CORRELATION, read_own
 
 BLOCKS = (TRAIN, VAL, TRAIN, TEST, TRAIN, TRAIN, VAL, TRAIN, TEST, TRAIN)
 LONGEST_BLOCK = 96  # rows
@@ -134,7 +134,7 @@ def read(request: Request) -> tuple[Cube, list[str]]:
     if request.places:
         from .own_places import placed
 
-        return placed(cube, request), [line for line in raw.report if not line.startswith("no graph given")]
+        return placed(cube, request), [line for line in raw.report if line != BY_CORRELATION]
     return cube, raw.report
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .cube import VAL, Cube
+from .graph import distances
 from .hierarchical import SPINH
+from .means import inverse_squares, weighted_mean
 from .model import SPIN, parameter_counts
 from .settings import Network, Train
 from .whiten import Whitener
@@ -151,7 +153,7 @@ def validation(model: nn.Module, windows: Windows, cube: Cube) -> Callable[[], f
 def unseen_errors(
     model: nn.Module, windows: Windows, cube: Cube, unseen: np.ndarray, rows: np.ndarray, overlap: bool
 ) -> dict[str, float]:
-    """Mean absolute error at nodes that were never seen, and that of the nearest seen nodes' weighted mean.
+    """Mean absolute error at nodes that were never seen, and that of the seen nodes' mean by inverse squared distance.
 
     Every visible test value of an unseen node counts; first channel.
     """
@@ -159,14 +161,11 @@ def unseen_errors(
     asked = cube.visible(0) & unseen[None, :, None] & rows[:, None, None]
     asked[..., 1:] = False
     truth = cube.value[asked]
-    distance = np.linalg.norm(cube.place[:, None] - cube.place[None], axis=2)  # [N, N]
-    weight = np.where(unseen[None], 0.0, 1.0 / np.maximum(distance, 1e-9) ** 2)
-    shown = cube.visible(0)[..., 0] & ~unseen[None]
-    value = np.where(shown, cube.value[..., 0], 0.0)
-    near = (value @ weight.T) / np.maximum(shown @ weight.T, 1e-12)  # inverse squared distance, [T, N]
+    weight = inverse_squares(distances(cube.place, cube.attrs["place"])) * ~unseen[:, None]  # [N, N]
+    near = weighted_mean(cube.value, cube.visible(0), weight, np.zeros(cube.shape))
     return {
         "mae_unseen_nodes": float(np.mean(np.abs(filled[asked] - truth))),
-        "mae_unseen_nodes_idw": float(np.mean(np.abs(near[asked[..., 0]] - truth))),
+        "mae_unseen_nodes_idw": float(np.mean(np.abs(near[asked] - truth))),
     }
 
 

@@ -34,6 +34,7 @@ NODES = ("node", "node_id", "sensor", "sensor_id", "station", "lane_id", "id")
 PLACES = {"latlon": (("lat", "lon"), ("latitude", "longitude")), "xy": (("x", "y"),)}
 NOT_APPLICABLE = -1.0  # what the lane layout writes where a field means nothing
 LINKED = 8  # neighbours of a sensor where no graph is given
+BY_CORRELATION = f"no graph given: each sensor is linked with the {LINKED} that it is most correlated with"
 LONGEST = 288  # rows of a gap in time that are filled with missing values; after a longer one a new segment begins
 
 
@@ -87,7 +88,7 @@ def read_own(
     refuse_empty(raw, path.name)
     if graph is None:
         raw.edges = _by_correlation(raw)
-        report.append(f"no graph given: each sensor is linked with the {LINKED} that it is most correlated with")
+        report.append(BY_CORRELATION)
     else:
         join(raw, Path(graph), threshold, neighbours)
     alone = sorted(set(range(len(nodes))) - set(raw.edges.index.ravel().tolist()))

@@ -24,6 +24,7 @@ from .cube import TEST, Cube
 from .data_settings import Missing
 from .graph import distances
 from .intervals import Intervals
+from .means import inverse_squares, weighted_mean
 from .own_model import NOWHERE, mixtures
 from .settings import Settings
 from .windows import Windows
@@ -112,22 +113,14 @@ def voices(fitted: Fitted, cube: Cube, asked: np.ndarray, rows: np.ndarray, apar
     model = published.for_cube(fitted.settings.network, cube, "cpu")
     model.load_state_dict(fitted.weights)
     network = published.impute(model.eval(), windows, rows, True)[rows][:, asked]  # [R, K, C]
-    shown = windows.visible.numpy()[rows].astype(np.float64)  # [R, N, C]
-    value = np.where(shown > 0, cube.value[rows], 0.0)
-    away = distances(cube.place, cube.attrs["place"])[:, asked]  # [N, K]
-    near = 1 / np.maximum(away, 1e-9 + 1e-3 * np.median(away)) ** 2
+    value, shown = cube.value[rows], windows.visible.numpy()[rows]  # [R, N, C]
+    near = inverse_squares(distances(cube.place, cube.attrs["place"])[:, asked])  # [N, K]
     near[np.flatnonzero(asked), np.arange(asked.sum())] = 0  # never a sensor's own value
     linked = np.zeros((len(asked), len(asked)))
     np.maximum.at(linked, tuple(cube.edge_index), cube.edge_weight)
     mean = np.broadcast_to(windows.mean, network.shape)
-    inverse = _mean(value, shown, near, mean)
-    return np.stack([network, inverse, _mean(value, shown, linked[:, asked], inverse)], axis=-1)
-
-
-def _mean(value: np.ndarray, shown: np.ndarray, weight: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """[R, K, C] mean of the values [R, N, C] that are shown, by weights [N, K]; ``rest`` where none is."""
-    total, near = (np.einsum("rnc,nk->rkc", part, weight, optimize=True) for part in (value, shown))
-    return np.where(near > 0, total / np.where(near > 0, near, 1), rest)
+    inverse = weighted_mean(value, shown, near, mean)
+    return np.stack([network, inverse, weighted_mean(value, shown, linked[:, asked], inverse)], axis=-1)
 
 
 def judge(fitted: Fitted) -> Virtual:
