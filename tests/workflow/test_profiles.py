@@ -163,7 +163,7 @@ def cluster_rules() -> dict[str, str]:
 
 def test_every_rule_that_a_cluster_runs_states_memory_time_and_threads_and_the_measurement_behind_them():
     for name, body in cluster_rules().items():
-        assert re.search(r"mem_mb=growing\(\d+\), *# measured: \d+ MB", body), name
+        assert re.search(r"mem_mb=growing(_with_world)?\(\d+\), *# measured: \d+ MB", body), name
         assert re.search(r"runtime=growing\(\d+\), *# minutes; measured: \d", body), name
         assert re.search(r"^    threads: 1$", body, re.M), name
 

@@ -39,3 +39,13 @@ def test_the_full_table_makes_six_days_of_maps_once_and_the_named_arms(new_proje
 def test_tec_files_become_one_store(new_project):
     text = planned(new_project(), "results/rstmrf/code_gim/gim/tec.zarr")
     assert re.search(r"rule rstmrf_tec:\n {4}input: \S*codg0080\.20i\.Z, \S*codg0090\.20i\.Z", text), text
+
+
+def test_a_job_on_a_world_of_a_month_asks_for_the_memory_that_it_was_measured_to_take(new_project):
+    text = planned(new_project(), "results/rstmrf_month.json")
+    asked = {}
+    for block in re.split(r"\n(?=(?:local)?rule )", text):
+        if re.search(r"^ {4}wildcards: .*scenario=month", block, re.M):
+            asked[re.match(r"(?:local)?rule rstmrf_(\w+)", block)[1]] = int(re.search(r"mem_mb=(\d+)", block)[1])
+    for stage, measured in {"baselines": 3720, "train": 4380, "evaluate": 4160}.items():
+        assert measured < asked[stage] < 2 * measured, (stage, asked)

@@ -87,7 +87,7 @@ rule rstmrf_baselines:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),  # measured: 1430 MB
+        mem_mb=growing_with_world(3000),  # measured: 1430 MB, 3720 MB in a month
         runtime=growing(60),  # minutes; measured: 240 s of CPU
     params:
         settings=settings("rstmrf", "baselines"),
@@ -112,7 +112,7 @@ rule rstmrf_train:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),  # measured: 1790 MB
+        mem_mb=growing_with_world(3000),  # measured: 1790 MB, 4380 MB in a month
         runtime=growing(120),  # minutes; measured: 640 s of CPU
         gpu=gpu("rstmrf", "train"),
     params:
@@ -139,7 +139,7 @@ rule rstmrf_evaluate:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2500),  # measured: 1210 MB
+        mem_mb=growing_with_world(2500),  # measured: 1210 MB, 4160 MB in a month
         runtime=growing(60),  # minutes; measured: 29 s of CPU
         gpu=gpu("rstmrf", "evaluate"),
     params:
