@@ -52,7 +52,8 @@ class RunFacts:
 
     inputs: the data that the job reads (not the source code: git tells that). A list becomes name.0, name.1, …
     outputs: final paths, without the run file itself.
-    rule, wildcards: Snakemake's names, where Snakemake runs the job; not part of the idempotency key.
+    rule, wildcards: Snakemake's names, where Snakemake runs the job. Of these the idempotency key holds wildcards alone
+    that nothing else here names: a day, a table.
     """
 
     system: str
@@ -121,6 +122,7 @@ def idempotency_key(facts: RunFacts, input_digests: Mapping[str, str]) -> str:
         "seeds": list(facts.seeds),
         "inputs": dict(input_digests),
     }
+    question |= {name: value for name, value in facts.wildcards.items() if name not in question}
     return hashlib.sha256(_canonical(question).encode()).hexdigest()[:16]
 
 

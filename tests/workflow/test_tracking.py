@@ -141,7 +141,7 @@ def test_jobs_at_once_end_with_their_own_status_and_curves_grow_live(toy: Toy) -
         "train/good": ["FINISHED"],
         "train/also": ["FINISHED"],
         "train/broken": ["FAILED"],
-        "train": ["FAILED"],  # died before it could say which arm it is
+        "train/early": ["FAILED"],  # died before it could say anything
         "train/terminated": ["KILLED"],
         "train/killed": ["KILLED"],
         "fast": ["FAILED"],

@@ -206,11 +206,13 @@ def test_key_is_the_documented_hash_and_depends_on_what_it_names() -> None:
         {"arm": "er"},
         {"root": "results/light"},
         {"stage": "plot"},
+        {"wildcards": {"root": "results", "day": "20240510"}},
+        {"wildcards": {"root": "results", "day": "20240511"}},
     ]
     others = {idempotency_key(facts(**change), {"series": "00"}) for change in changes}
     others.add(idempotency_key(facts(), {"series": "01"}))
     assert key not in others and len(others) == len(changes) + 1
-    same = facts(threads=4, device="cuda", rule="fsnet_train", outputs={"a": Path("b")})
+    same = facts(threads=4, device="cuda", rule="fsnet_train", wildcards={"root": "results"}, outputs={"a": Path("b")})
     assert idempotency_key(same, {"series": "00"}) == key
 
 
