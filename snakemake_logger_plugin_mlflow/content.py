@@ -29,8 +29,8 @@ def milliseconds(iso: str | None) -> int | None:
 def run_name(facts: Mapping[str, Any]) -> str:
     """The stage and what it is of: ``train/nomem``, ``prepare/etth1``, ``iri/20240510``, ``plot/ablation``."""
     others = [value for name, value in (facts.get("wildcards") or {}).items() if name != "root"]
-    of = facts.get("arm") or facts.get("dataset") or "/".join(others)
-    return "/".join(part for part in (facts["stage"], of) if part)
+    parts = [facts["stage"], facts.get("arm") or facts.get("dataset") or "/".join(others)]
+    return "/".join(part for part in dict.fromkeys(parts) if part)  # the stage `ablation` of the table `ablation`: once
 
 
 def parent_name(facts: Mapping[str, Any]) -> str:
